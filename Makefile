@@ -1,0 +1,60 @@
+# make demo | test | lint | interop | bench: each sets up what it needs in .venv first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml setup.py $(wildcard src/lightning_proxy/transport/*.p[yx][xd]) \
+	$(wildcard src/lightning_proxy/transport/kernel/*.[ch])
+
+.PHONY: help demo test lint format interop bench clean
+
+help:
+	@echo "make demo     the main job, on this machine, in seconds"
+	@echo "make test     the fast tests"
+	@echo "make lint     ruff, mypy --strict, cython-lint, clang-format"
+	@echo "make interop  real peers: lnd, LDK, Electrum, pyln-proto, npm clients (first run: ~15 minutes)"
+	@echo "make bench    the benchmarks"
+	@echo "make clean    remove .venv and what was built"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed (set PYTHON=...)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+		|| { rm -rf $(VENV); echo "Python's venv module is needed (on Debian: apt install python3-venv python3-dev)"; exit 1; }
+
+# Editable, so that tests run on the sources; without isolation, so that a rebuild takes seconds.
+$(VENV)/.ready: $(SOURCES) | $(BIN)/python
+	$(BIN)/pip install --quiet --upgrade pip 'setuptools>=77' 'cython>=3.1'
+	$(BIN)/pip install --quiet --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.ready
+	$(BIN)/lightning-proxy demo
+
+test: $(VENV)/.ready
+	$(BIN)/pytest
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PATH="$(BIN):$$PATH" cython-lint src
+	$(BIN)/clang-format --dry-run --Werror $(wildcard src/lightning_proxy/transport/kernel/*.[ch])
+
+format: $(VENV)/.ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(wildcard src/lightning_proxy/transport/kernel/*.[ch])
+
+interop: $(VENV)/.ready
+	$(BIN)/pip install --quiet 'pyln-proto==26.6.9'
+	$(BIN)/python -m tests.interop.lab.build
+	$(BIN)/pytest tests/interop -p no:cacheprovider
+
+bench: $(VENV)/.ready
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info
+	find src -name '*.so' -delete
+	rm -f src/lightning_proxy/transport/frame.c src/lightning_proxy/transport/peer.c

@@ -1,0 +1,34 @@
+"""What a wallet signs to prove its node key, and for whom."""
+
+from urllib.parse import urlsplit
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+
+
+def normal_origin(url: str) -> str:
+    """The origin of a relay's URL: `scheme://host[:port]`, lower case, no default port.
+
+    `ws` counts as `http` and `wss` as `https`, so that one relay has one origin whichever way it
+    was dialled. Raises `ValueError` with a sentence that says what to write.
+    """
+    parts = urlsplit(url)
+    scheme = _SCHEMES.get(parts.scheme)
+    if scheme is None or not parts.hostname:
+        raise ValueError(f"{url!r} is no relay URL; write http://host:port or https://host")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    port = parts.port
+    return (
+        f"{scheme}://{host}"
+        if port in (None, _DEFAULT_PORTS[scheme])
+        else f"{scheme}://{host}:{port}"
+    )
+
+
+def authentication_text(origin: str, challenge: str) -> str:
+    """The text to sign; the wallet passes the origin that *it* dialled, never the one it was told.
+
+    So a relay that passes another relay's challenge on gets a signature that is good for itself
+    only.
+    """
+    return f"lightning-proxy/v1 authenticate {origin} {challenge}"

@@ -1,0 +1,101 @@
+"""JSON-RPC 2.0 envelopes, in both directions on one socket."""
+
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from lightning_proxy.rpc.errors import ErrorCode, RpcError
+
+#: JSON-RPC 2.0: a request's id; a response to a request that couldn't be read has the id null.
+RequestId = str | int | None
+
+T = TypeVar("T")
+
+
+class ErrorData(Struct, frozen=True):
+    """The stable code, beside JSON-RPC's number."""
+
+    code: str = ""
+
+
+class ErrorObject(Struct, frozen=True):
+    """JSON-RPC 2.0 §5.1."""
+
+    code: int
+    message: str
+    data: ErrorData = ErrorData()
+
+
+class Envelope(Struct, frozen=True, omit_defaults=True):
+    """A request, a notification or a response, its payload not yet decoded."""
+
+    jsonrpc: Literal["2.0"]
+    id: RequestId | UnsetType = UNSET
+    method: str | UnsetType = UNSET
+    params: Raw | UnsetType = UNSET
+    result: Raw | UnsetType = UNSET
+    error: ErrorObject | UnsetType = UNSET
+
+
+class _Outgoing(Struct, frozen=True):
+    id: RequestId | UnsetType = UNSET
+    method: str | UnsetType = UNSET
+    params: Any = UNSET
+    result: Any = UNSET
+    error: ErrorObject | UnsetType = UNSET
+    jsonrpc: str = "2.0"
+
+
+_envelopes = msgspec.json.Decoder(Envelope)
+_encoder = msgspec.json.Encoder()
+_decoders: dict[type[Any], msgspec.json.Decoder[Any]] = {}
+
+
+def decode_envelope(text: str | bytes) -> Envelope:
+    """Read an envelope; raises `RpcError` (parse_error, invalid_request)."""
+    try:
+        return _envelopes.decode(text)
+    except msgspec.ValidationError as error:
+        raise RpcError(
+            ErrorCode.INVALID_REQUEST, f"This is not a JSON-RPC 2.0 message: {error}."
+        ) from None
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        raise RpcError(ErrorCode.PARSE_ERROR, "This is not JSON in UTF-8.") from None
+
+
+def decode_params(raw: Raw | bytes | UnsetType, kind: type[T]) -> T:
+    """Read a payload as `kind` (absent: as an empty object); raises `RpcError` (invalid_params)."""
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+    try:
+        result: T = decoder.decode(b"{}" if raw is UNSET else raw)
+    except msgspec.ValidationError as error:
+        raise RpcError(ErrorCode.INVALID_PARAMS, f"The parameters don't fit: {error}.") from None
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        raise RpcError(ErrorCode.PARSE_ERROR, "This is not JSON in UTF-8.") from None
+    return result
+
+
+def encode_request(request_id: str | int, method: str, params: Any) -> str:
+    return _text(_Outgoing(id=request_id, method=method, params=params))
+
+
+def encode_notification(method: str, params: Any) -> str:
+    return _text(_Outgoing(method=method, params=params))
+
+
+def encode_result(request_id: RequestId, result: Any) -> str:
+    return _text(_Outgoing(id=request_id, result=result))
+
+
+def encode_error(request_id: RequestId, error: RpcError) -> str:
+    data = ErrorData(error.error.code)
+    return _text(
+        _Outgoing(id=request_id, error=ErrorObject(error.error.number, error.sentence, data))
+    )
+
+
+def _text(outgoing: _Outgoing) -> str:
+    return _encoder.encode(outgoing).decode()

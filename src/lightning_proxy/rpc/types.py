@@ -1,0 +1,267 @@
+"""The parameters and results of every method of the signing channel."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+# A regular expression's `$` also matches before a final newline; the exact lengths below, and the
+# look-ahead where the length is free, leave no room for one.
+_HEX = r"^(?:[0-9a-f]{2})*$(?!\n)"
+
+
+def _hex_of(size: int, what: str) -> Meta:
+    return Meta(pattern=_HEX, min_length=2 * size, max_length=2 * size, description=f"{what}, hex")
+
+
+#: A session's or delegation's id: 128 unguessable bits.
+Id = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$", min_length=32, max_length=32)]
+NodeId = Annotated[str, _hex_of(33, "a node id (compressed public key, 33 bytes)")]
+Point = Annotated[str, _hex_of(33, "a compressed point, 33 bytes")]
+Key = Annotated[str, _hex_of(32, "32 bytes")]
+ActOne = Annotated[str, _hex_of(50, "BOLT 8 act one, 50 bytes")]
+ActTwo = Annotated[str, _hex_of(50, "BOLT 8 act two, 50 bytes")]
+ActThree = Annotated[str, _hex_of(66, "BOLT 8 act three, 66 bytes")]
+#: A whole Lightning message with its type, 2 to 65,535 bytes (BOLT #8: the length is 16 bits).
+Message = Annotated[
+    str,
+    Meta(pattern=_HEX, min_length=4, max_length=131_070, description="a Lightning message, hex"),
+]
+Script = Annotated[str, Meta(pattern=_HEX, max_length=200, description="a script, hex")]
+FeatureBits = Annotated[str, Meta(pattern=_HEX, max_length=200, description="a feature map, hex")]
+#: "pubkey@host:port"
+PeerAddress = Annotated[str, Meta(min_length=66, max_length=400)]
+
+U16 = Annotated[int, Meta(ge=0, le=0xFFFF)]
+U32 = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
+# msgspec bounds integers by 63 bits at most; no amount of BOLT 2 that a node accepts is larger.
+Amount = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class SessionState(StrEnum):
+    """Where a session stands."""
+
+    HANDSHAKE = "handshake"  # act two came; the wallet owes act three and the keys
+    INIT = "init"  # our `init` is sent, the peer's is awaited
+    READY = "ready"
+    CLOSED = "closed"
+
+
+class DelegationKind(StrEnum):
+    """What only the wallet can answer."""
+
+    CHANNEL_KEYS = "channel_keys"
+
+
+class Challenge(Struct, frozen=True):
+    """relay → wallet, first on every socket: sign this for this origin."""
+
+    challenge: Key
+    origin: str
+
+
+class Authenticate(Struct, frozen=True):
+    """wallet → relay: Lightning's signmessage over `authentication_text(origin, challenge)`."""
+
+    node_id: NodeId
+    signature: Annotated[str, Meta(min_length=100, max_length=110)]
+
+
+class WalletSettings(Struct, frozen=True):
+    """What the operator allows this wallet."""
+
+    max_sessions: int
+    max_sockets: int
+    #: Seconds that the relay waits for the answer to a delegation, by kind.
+    deadlines: dict[DelegationKind, float]
+
+
+class SessionInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One BOLT 8 connection that the relay holds for a wallet."""
+
+    session_id: Id
+    peer: str
+    state: SessionState
+    raw: bool = False
+    created: float
+    #: The number of the last message or delegation that went to the wallet; starts at 0.
+    sequence: int = 0
+    init: Message | None = None
+    messages_received: int = 0
+    messages_sent: int = 0
+    pings_received: int = 0
+    pongs_received: int = 0
+    gossip_dropped: int = 0
+    open_delegations: int = 0
+
+
+class Authenticated(Struct, frozen=True):
+    """The result of `authenticate`."""
+
+    node_id: NodeId
+    settings: WalletSettings
+    sessions: list[SessionInfo]
+
+
+class Connect(Struct, frozen=True):
+    """wallet → relay: dial this peer and hand it act one."""
+
+    peer: PeerAddress
+    act_one: ActOne
+
+
+class Connected(Struct, frozen=True):
+    """The result of `connect`: the wallet owes `handshake` within the relay's time limit."""
+
+    session_id: Id
+    act_two: ActTwo
+
+
+class DirectionState(Struct, frozen=True):
+    """One direction's transport keys: nonce 0 right after the handshake.
+
+    The nonce counts encryptions, two a frame: even, at most 1000 (BOLT #8: the key rotates then).
+    """
+
+    key: Key
+    nonce: Annotated[int, Meta(ge=0, le=1000, multiple_of=2)]
+    chaining_key: Key
+
+    def __repr__(self) -> str:
+        return f"DirectionState(nonce={self.nonce})"
+
+
+class Handshake(Struct, frozen=True):
+    """wallet → relay: act three, and the transport keys.
+
+    `init` is the wallet's own choice of features and networks; without it the relay's default.
+    """
+
+    session_id: Id
+    act_three: ActThree
+    sending: DirectionState
+    receiving: DirectionState
+    init: Message | None = None
+
+    def __repr__(self) -> str:
+        return f"Handshake(session_id={self.session_id!r})"
+
+
+class HandshakeDone(Struct, frozen=True):
+    """The result of `handshake`: the peer's `init`."""
+
+    init: Message
+
+
+class Adopt(Struct, frozen=True):
+    """wallet → relay: this session, made over REST, is mine from now on."""
+
+    session_id: Id
+
+
+class Sessions(Struct, frozen=True):
+    """wallet → relay: list my sessions."""
+
+
+class Close(Struct, frozen=True):
+    """wallet → relay: close the connection to this peer."""
+
+    session_id: Id
+
+
+class Send(Struct, frozen=True):
+    """wallet → relay: send the peer this message as it is."""
+
+    session_id: Id
+    message: Message
+
+
+class Subscribe(Struct, frozen=True):
+    """wallet → relay: turn raw messages on or off; name the channels whose updates interest you."""
+
+    session_id: Id
+    raw: bool
+    #: The wallet's own channels: a `channel_update` for one of them reaches the wallet.
+    short_channel_ids: Annotated[list[Amount], Meta(max_length=1000)] = []
+
+
+class Done(Struct, frozen=True):
+    """The result of a method that returns nothing."""
+
+
+class Delegate(Struct, frozen=True, kw_only=True):
+    """relay → wallet: one question that only the wallet can answer.
+
+    The wallet decodes and judges `messages` itself; `decoded` is a convenience that it must not
+    rely on (a relay can lie).
+    """
+
+    id: Id
+    session_id: Id
+    peer: NodeId
+    #: The temporary channel id while the channel is being opened.
+    channel_id: Key
+    kind: DelegationKind
+    sequence: int
+    created: float
+    deadline: float
+    messages: list[Message]
+    decoded: list[dict[str, Any]] = []
+
+
+class ChannelKeys(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The answer to `channel_keys`: what `accept_channel` needs (BOLT #2)."""
+
+    funding_pubkey: Point
+    revocation_basepoint: Point
+    payment_basepoint: Point
+    delayed_payment_basepoint: Point
+    htlc_basepoint: Point
+    first_per_commitment_point: Point
+    dust_limit_sat: Amount
+    max_htlc_value_in_flight_msat: Amount
+    channel_reserve_sat: Amount
+    htlc_minimum_msat: Amount
+    minimum_depth: U32
+    to_self_delay: U16
+    max_accepted_htlcs: U16
+    channel_type: FeatureBits | None = None
+    upfront_shutdown_script: Script | None = None
+
+
+class PeerMessage(Struct, frozen=True):
+    """relay → wallet: a message of the peer's, as it came.
+
+    Numbered by session without gaps: a missing number is a message that was dropped because the
+    wallet was away for too long.
+    """
+
+    session_id: Id
+    sequence: int
+    message: Message
+
+
+class Closed(Struct, frozen=True):
+    """relay → wallet: the session is over."""
+
+    session_id: Id
+    reason: str
+
+
+class Voided(Struct, frozen=True):
+    """relay → wallet: this delegation needs no answer any more."""
+
+    id: Id
+    reason: str
+
+
+class Rejected(Struct, frozen=True):
+    """relay → wallet: that answer was not taken.
+
+    With the code `answer_invalid` the delegation stays open, and another answer with the same id
+    may follow until its deadline.
+    """
+
+    id: Id
+    code: str
+    reason: str

@@ -1,0 +1,32 @@
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint64_t
+
+
+cdef extern from "kernel.h":
+    enum:
+        LP_KEY_SIZE
+        LP_NONCE_SIZE
+        LP_TAG_SIZE
+        LP_HEADER_SIZE
+        LP_OVERHEAD
+        LP_MAX_BODY
+        LP_MAX_FRAME
+        LP_BAD_TAG
+        LP_INCOMPLETE
+        LP_OPENED
+
+
+cdef class CipherState:
+    cdef uint8_t _key[32]
+    cdef uint8_t _chaining_key[32]
+    cdef uint64_t _nonce
+    cdef bint _usable
+
+    # The calls of PeerTransport: in the caller's buffer, without the GIL. The caller checks
+    # `usable` first; after LP_BAD_TAG the state is wiped and no longer usable.
+    cdef bint usable(self) noexcept nogil
+    cdef void seal_frame(self, uint8_t *frame, size_t length) noexcept nogil
+    cdef int open_frame(self, uint8_t *frame, size_t available, size_t *length) noexcept nogil
+    cdef int open_body(self, uint8_t *body, size_t length) noexcept nogil
+    cdef void wipe(self) noexcept nogil
+    cdef void _advance(self) noexcept nogil

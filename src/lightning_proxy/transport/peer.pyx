@@ -1,0 +1,493 @@
+"""One peer's socket: an asyncio protocol that cuts the byte stream into Lightning messages."""
+
+import asyncio
+
+from cpython.buffer cimport PyBUF_READ, PyBUF_WRITE
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.stdint cimport SIZE_MAX
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memmove, memset
+
+from lightning_proxy.transport.frame cimport (
+    LP_BAD_TAG,
+    LP_HEADER_SIZE,
+    LP_INCOMPLETE,
+    LP_MAX_BODY,
+    LP_MAX_FRAME,
+    LP_OVERHEAD,
+    CipherState,
+)
+
+
+cdef extern from *:
+    """
+    #include <time.h>
+    /* A coarse clock serves time-outs of seconds, at a tenth of the cost. */
+    #ifdef CLOCK_MONOTONIC_COARSE
+    #define LIGHTNING_PROXY_CLOCK CLOCK_MONOTONIC_COARSE
+    #else
+    #define LIGHTNING_PROXY_CLOCK CLOCK_MONOTONIC
+    #endif
+    static double lightning_proxy_monotonic(void)
+    {
+        struct timespec now;
+        clock_gettime(LIGHTNING_PROXY_CLOCK, &now);
+        return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+    }
+    """
+    double monotonic "lightning_proxy_monotonic"() noexcept nogil
+
+
+# Named limits, each with its reason.
+#
+# One buffer serves every socket's reads: asyncio reads into it and calls back at once. It holds a
+# whole frame of which all but the last byte was pending, and as much again of fresh bytes.
+cdef size_t READ_BUFFER = 2 * LP_MAX_FRAME
+# Past this much sealed and unwritten, no more frames of the peer's are answered or delivered
+# until it has read (a ping of 40 bytes may ask for a pong of 65,569).
+cdef size_t OUT_HIGH = 256 * 1024
+# Past this much queued for a peer that does not read, `send` refuses. Four of the largest frames
+# above OUT_HIGH, so that answering a full read buffer never trips it.
+cdef size_t OUT_LIMIT = 512 * 1024
+# A peer that doesn't read what we say last is cut off after so many seconds.
+CLOSE_LINGER = 5.0
+
+# BOLT #1: message types, and the number of pong bytes from which on a ping is not answered.
+cdef enum:
+    PING = 18
+    PONG = 19
+    NO_PONG = 65532
+
+cdef size_t UNKNOWN = SIZE_MAX
+
+cdef uint8_t *read_buffer = <uint8_t *>malloc(READ_BUFFER)
+if read_buffer == NULL:
+    raise MemoryError
+cdef object whole_read_buffer = PyMemoryView_FromMemory(
+    <char *>read_buffer, READ_BUFFER, PyBUF_WRITE
+)
+
+
+class SendQueueFull(ConnectionError):
+    """The peer does not read: what waits for it already fills its queue."""
+
+
+cdef class PeerTransportBase:
+    """See `PeerTransport`."""
+
+    def __init__(self, consumer):
+        self._consumer = consumer
+        self._body_length = UNKNOWN
+        self.last_received = monotonic()
+
+    def __dealloc__(self):
+        self._drop_buffers()
+
+    # ---- asyncio.BufferedProtocol ----
+
+    def connection_made(self, transport):
+        self._loop = asyncio.get_running_loop()
+        self._transport = transport
+
+    def get_buffer(self, sizehint):
+        # Readiness loops (uvloop, asyncio's selectors) read in the same call, so between here and
+        # buffer_updated no other socket's bytes can come in. _pending stays: the read may fail.
+        if self._pending_size == 0:
+            return whole_read_buffer
+        memcpy(read_buffer, self._pending, self._pending_size)
+        return PyMemoryView_FromMemory(
+            <char *>read_buffer + self._pending_size, READ_BUFFER - self._pending_size, PyBUF_WRITE
+        )
+
+    def buffer_updated(self, nbytes):
+        cdef size_t size = self._pending_size + <size_t>nbytes
+        cdef size_t used
+        self.last_received = monotonic()
+        if self._closing:
+            return
+        if self._receiving is None:
+            self._keep(read_buffer, size)
+            self._received_raw()
+            return
+        used = self._process(read_buffer, size)
+        self._keep(read_buffer + used, size - used)
+        self._flush_now()
+        self._update_reading()
+
+    def eof_received(self):
+        self.close(
+            "the peer closed the connection in the middle of a message"
+            if self._pending_size else "the peer closed the connection"
+        )
+        return False
+
+    def connection_lost(self, exc):
+        self._lost = True
+        self._closing = True
+        if self._reason is None:
+            self._reason = "the connection broke" if exc is None else f"the connection broke: {exc}"
+        if self._sending is not None:
+            self._sending.wipe()
+            self._receiving.wipe()
+        self._drop_buffers()
+        if self._raw_waiter is not None and not self._raw_waiter.done():
+            self._raw_waiter.set_exception(ConnectionError(self._reason))
+        if self._linger is not None:
+            self._linger.cancel()
+        self._raw_waiter = self._linger = self._transport = None
+        consumer, self._consumer = self._consumer, None
+        consumer.on_closed(self._reason)
+
+    def pause_writing(self):
+        self._write_paused = True
+        self._update_reading()
+
+    def resume_writing(self):
+        self._write_paused = False
+        self._schedule_flush()
+        self._schedule_drain()
+
+    # ---- the handshake, before there are keys ----
+
+    def write_raw(self, data):
+        """Write handshake bytes as they are."""
+        self._require_open()
+        self._transport.write(data)
+
+    def receive_exactly(self, size):
+        """A future of the next `size` handshake bytes; `ConnectionError` if the peer goes first."""
+        self._require_open()
+        if self._receiving is not None or self._raw_waiter is not None:
+            raise RuntimeError("receive_exactly() serves the handshake, one act at a time")
+        self._raw_waiter = self._loop.create_future()
+        self._raw_wanted = size
+        waiter = self._raw_waiter
+        self._received_raw()
+        self._update_reading()
+        return waiter
+
+    def start(self, sending, receiving):
+        """Speak BOLT #8 frames from now on; bytes that came early are opened first."""
+        self._require_open()
+        if self._receiving is not None:
+            raise RuntimeError("start() serves once")
+        if not isinstance(sending, CipherState) or not isinstance(receiving, CipherState):
+            raise TypeError("two CipherStates wanted")
+        self._sending = sending
+        self._receiving = receiving
+        self._schedule_drain()
+
+    # ---- for the consumer ----
+
+    @property
+    def is_closing(self):
+        """Whether the connection is over or about to be."""
+        return self._closing
+
+    @property
+    def idle_seconds(self):
+        """Seconds since bytes last came from the peer."""
+        return monotonic() - self.last_received
+
+    @property
+    def unsent_bytes(self):
+        """Bytes that wait for the peer to read."""
+        if self._transport is None:
+            return 0
+        return self._out_size + self._transport.get_write_buffer_size()
+
+    def send(self, const uint8_t[::1] message):
+        """Seal and queue one message (bytes with its type); it leaves within this loop tick.
+
+        Raises `ConnectionError` when the session is over, `SendQueueFull` when the peer doesn't
+        read, `ValueError` past 65,535 bytes.
+        """
+        cdef size_t length = message.shape[0]
+        cdef uint8_t *frame
+        self._require_open()
+        if self._sending is None:
+            raise RuntimeError("send() needs start() first")
+        if length > LP_MAX_BODY:
+            raise ValueError(f"a message has at most {LP_MAX_BODY} bytes, this one {length}")
+        if self._out_size + length > OUT_LIMIT:
+            raise SendQueueFull("the peer doesn't read what was sent before")
+        frame = self._reserve(length)
+        if length > 0:
+            memcpy(frame + LP_HEADER_SIZE, &message[0], length)
+        self._sending.seal_frame(frame, length)
+        self.messages_sent += 1
+        self._schedule_flush()
+
+    def send_ping(self, unsigned int pong_bytes=0, unsigned int padding=0):
+        """Ask the peer for a sign of life; `awaiting_pong` holds until its pong comes."""
+        message = bytearray(6 + padding)
+        message[1] = PING
+        message[2:4] = pong_bytes.to_bytes(2, "big")
+        message[4:6] = padding.to_bytes(2, "big")
+        self.send(message)
+        self.awaiting_pong = True
+
+    def pause_reading(self):
+        """Deliver nothing more, and read nothing more, until `resume_reading`."""
+        self._consumer_paused = True
+        self._update_reading()
+
+    def resume_reading(self):
+        self._consumer_paused = False
+        self._schedule_drain()
+
+    def close(self, reason):
+        """Send what is queued, then hang up; a peer that doesn't read is cut off in 5 seconds."""
+        if self._closing:
+            return
+        if self._transport is not None:
+            self._write_paused = False
+            self._flush_now()
+            self._transport.close()
+            self._linger = self._loop.call_later(CLOSE_LINGER, self._transport.abort)
+        self._reason = reason
+        self._closing = True
+
+    def abort(self, reason):
+        """Hang up at once; what is queued is lost."""
+        if self._lost:
+            return
+        if not self._closing:
+            self._reason = reason
+            self._closing = True
+        self._out_size = 0
+        if self._transport is not None:
+            self._transport.abort()
+
+    # ---- inside ----
+
+    def _require_open(self):
+        if self._closing or self._transport is None:
+            raise ConnectionError(self._reason or "the session is not connected")
+
+    cdef size_t _process(self, uint8_t *data, size_t size) except? 0:
+        """Open and deal with the frames in `data`, in place; returns how many bytes were used."""
+        cdef size_t at = 0, length = 0
+        cdef uint8_t *body
+        cdef int status
+        while not self._blocked():
+            # The header of a partial frame was opened when it came, and stands before its body.
+            if self._body_length != UNKNOWN:
+                length = self._body_length
+                if size - at < length + LP_OVERHEAD:
+                    break
+                status = self._receiving.open_body(data + at + LP_HEADER_SIZE, length)
+            else:
+                if size - at < LP_HEADER_SIZE:
+                    break
+                status = self._receiving.open_frame(data + at, size - at, &length)
+                if status == LP_INCOMPLETE:
+                    self._body_length = length
+                    break
+            if status == LP_BAD_TAG:
+                self.abort("the peer sent bytes that don't decrypt (a wrong tag)")
+                break
+            self._body_length = UNKNOWN
+            body = data + at + LP_HEADER_SIZE
+            at += length + LP_OVERHEAD
+            self._take(body, length)
+        return at
+
+    cdef int _take(self, uint8_t *message, size_t length) except -1:
+        cdef unsigned int type
+        self.messages_received += 1
+        if length < 2:
+            # BOLT #1: every message begins with a type of two bytes.
+            self.abort(f"the peer sent a message of {length} bytes, too short for a type")
+            return 0
+        type = message[0] << 8 | message[1]
+        if type == PING:
+            return self._answer_ping(message, length)
+        if type == PONG:
+            self.pongs_received += 1
+            self.awaiting_pong = False
+            return 0
+        return self._deliver(message, length)
+
+    cdef int _answer_ping(self, const uint8_t *message, size_t length) except -1:
+        cdef size_t pong_bytes, ignored
+        cdef uint8_t *frame
+        self.pings_received += 1
+        if length < 6:
+            self.abort("the peer sent a ping that is cut off")
+            return 0
+        pong_bytes = message[2] << 8 | message[3]
+        ignored = message[4] << 8 | message[5]
+        if length < 6 + ignored:
+            self.abort("the peer sent a ping that is shorter than it says")
+            return 0
+        if pong_bytes >= NO_PONG:
+            return 0
+        frame = self._reserve(4 + pong_bytes)
+        memset(frame + LP_HEADER_SIZE, 0, 4 + pong_bytes)
+        frame[LP_HEADER_SIZE + 1] = PONG
+        frame[LP_HEADER_SIZE + 2] = <uint8_t>(pong_bytes >> 8)
+        frame[LP_HEADER_SIZE + 3] = <uint8_t>pong_bytes
+        self._sending.seal_frame(frame, 4 + pong_bytes)
+        return 0
+
+    cdef int _deliver(self, uint8_t *message, size_t length) except -1:
+        view = PyMemoryView_FromMemory(<char *>message, length, PyBUF_READ)
+        self._in_callback = True
+        try:
+            try:
+                self._consumer.on_message(message[0] << 8 | message[1], view)
+            finally:
+                # The memory belongs to the next read: who keeps the view gets an error, not bytes.
+                view.release()
+        except Exception as error:
+            # A fault of ours in one session must not reach the event loop or another session.
+            self.abort("internal error")
+            self._loop.call_exception_handler(
+                {"message": "a session failed on a message", "exception": error, "protocol": self}
+            )
+        finally:
+            self._in_callback = False
+        return 0
+
+    cdef uint8_t *_reserve(self, size_t length) except NULL:
+        """Room for one more frame in the outgoing buffer, to be sealed in place."""
+        cdef size_t needed = self._out_size + length + LP_OVERHEAD
+        cdef size_t capacity = self._out_capacity or 512
+        cdef uint8_t *grown
+        while capacity < needed:
+            capacity *= 2
+        if capacity != self._out_capacity:
+            grown = <uint8_t *>realloc(self._out, capacity)
+            if grown == NULL:
+                raise MemoryError
+            self._out = grown
+            self._out_capacity = capacity
+        grown = self._out + self._out_size
+        self._out_size = needed
+        return grown
+
+    cdef bint _blocked(self) noexcept:
+        return (self._closing or self._consumer_paused or self._write_paused
+                or self._out_size > OUT_HIGH)
+
+    cdef bint _has_backlog(self) noexcept:
+        """Whether something pending is not a mere partial frame."""
+        if self._body_length == UNKNOWN:
+            return self._pending_size >= LP_HEADER_SIZE
+        return self._pending_size >= self._body_length + LP_OVERHEAD
+
+    cdef int _keep(self, const uint8_t *data, size_t size) except -1:
+        """Make `data` (which may lie inside _pending) what is pending."""
+        cdef uint8_t *kept
+        if size == 0 or self._closing:
+            free(self._pending)
+            self._pending = NULL
+            self._pending_size = 0
+            return 0
+        if self._pending != NULL and self._pending <= data < self._pending + self._pending_size:
+            memmove(self._pending, data, size)
+        else:
+            kept = <uint8_t *>realloc(self._pending, size)
+            if kept == NULL:
+                raise MemoryError
+            self._pending = kept
+            memcpy(kept, data, size)
+        self._pending_size = size
+        return 0
+
+    cdef int _received_raw(self) except -1:
+        if self._raw_waiter is None or self._pending_size < self._raw_wanted:
+            self._update_reading()
+            return 0
+        waiter, self._raw_waiter = self._raw_waiter, None
+        if not waiter.done():
+            waiter.set_result(
+                PyBytes_FromStringAndSize(<char *>self._pending, self._raw_wanted)
+            )
+            self._keep(self._pending + self._raw_wanted, self._pending_size - self._raw_wanted)
+        self._update_reading()
+        return 0
+
+    cdef int _flush_now(self) except -1:
+        if self._out_size == 0 or self._write_paused or self._transport is None:
+            return 0
+        data = PyBytes_FromStringAndSize(<char *>self._out, self._out_size)
+        free(self._out)
+        self._out = NULL
+        self._out_size = self._out_capacity = 0
+        self._transport.write(data)
+        return 0
+
+    cdef int _schedule_flush(self) except -1:
+        # Inside a callback, the end of buffer_updated flushes.
+        if not self._flush_scheduled and not self._in_callback and self._out_size > 0:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
+        return 0
+
+    def _flush(self):
+        self._flush_scheduled = False
+        self._flush_now()
+
+    cdef int _schedule_drain(self) except -1:
+        if not self._drain_scheduled and self._loop is not None:
+            self._drain_scheduled = True
+            self._loop.call_soon(self._drain)
+        return 0
+
+    def _drain(self):
+        """Go on with what waited, then read again."""
+        cdef size_t used
+        self._drain_scheduled = False
+        if self._closing:
+            return
+        if self._receiving is not None and self._pending_size > 0 and not self._blocked():
+            used = self._process(self._pending, self._pending_size)
+            self._keep(self._pending + used, self._pending_size - used)
+            self._flush_now()
+        self._update_reading()
+
+    cdef int _update_reading(self) except -1:
+        cdef bint pause
+        if self._transport is None or self._closing:
+            return 0
+        if self._receiving is None:
+            # Before there are keys, nothing is read that nobody waits for.
+            pause = self._raw_waiter is None and self._pending_size > 0
+        else:
+            pause = self._blocked()
+            if not pause and self._has_backlog():
+                # What waits comes first, or the next read might not fit behind it.
+                self._schedule_drain()
+                pause = True
+        if pause != self._reading_paused:
+            self._reading_paused = pause
+            if pause:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+        return 0
+
+    cdef int _drop_buffers(self) noexcept:
+        free(self._pending)
+        free(self._out)
+        self._pending = self._out = NULL
+        self._pending_size = self._out_size = self._out_capacity = 0
+        return 0
+
+
+class PeerTransport(PeerTransportBase, asyncio.BufferedProtocol):
+    """A peer's connection: bytes in and out on one side, whole messages on the other.
+
+    `consumer` gets `on_message(type, view)` for each message but ping and pong, which are dealt
+    with here; `view` is the message with its type, valid only during the call; and at last
+    `on_closed(reason)`, once, in words that hold no key. It may call any method from there.
+
+    Life: connect it by `loop.create_connection`; pass the handshake with `write_raw` and
+    `receive_exactly`; then `start` with the two directions' states. Needs an event loop that
+    reads when the socket is ready (uvloop, asyncio's selector loops; not Windows' proactor).
+    """
+
+    __slots__ = ()
