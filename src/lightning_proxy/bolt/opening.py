@@ -1,0 +1,196 @@
+"""What BOLT 2 requires of `open_channel` and `accept_channel` (version 1), as pure checks.
+
+Only what the two messages say by themselves; what a node merely prefers is its own policy.
+"""
+
+from typing import Final, NoReturn
+
+from lightning_proxy.bolt.errors import RequirementError
+from lightning_proxy.bolt.features import Feature, Features
+from lightning_proxy.bolt.keys import is_point
+from lightning_proxy.bolt.messages import AcceptChannel, OpenChannel
+
+#: BOLT #3, "Dust Limits": the least that every output a commitment may have can be worth.
+MINIMUM_DUST_LIMIT_SAT: Final = 354
+#: BOLT #2: with more on either side, a penalty transaction outgrows what nodes relay.
+MAXIMUM_ACCEPTED_HTLCS: Final = 483
+#: BOLT #2: the funding below which `option_support_large_channel` isn't needed.
+LARGE_CHANNEL_SAT: Final = 1 << 24
+#: BOLT #2 leaves "unreasonably large" open; two weeks is lnd's and LDK's limit too.
+MAXIMUM_TO_SELF_DELAY: Final = 2016
+#: BOLT #2 leaves the bounds of the feerate open. Below one satoshi a virtual byte a transaction
+#: doesn't travel; above a thousand it burns the channel.
+MINIMUM_FEERATE_PER_KW: Final = 250
+MAXIMUM_FEERATE_PER_KW: Final = 250_000
+
+# BOLT #3: a commitment without HTLCs, without and with anchors, and its two anchors.
+_COMMITMENT_WEIGHT: Final = 724
+_ANCHORS_COMMITMENT_WEIGHT: Final = 1124
+_ANCHORS_SAT: Final = 2 * 330
+
+_POINTS: Final = (
+    "funding_pubkey",
+    "revocation_basepoint",
+    "payment_basepoint",
+    "delayed_payment_basepoint",
+    "htlc_basepoint",
+    "first_per_commitment_point",
+)
+
+_ANNOUNCE_CHANNEL: Final = 1
+
+_ANY_SEGWIT: Final = Features.offering(Feature.OPTION_SHUTDOWN_ANYSEGWIT)
+
+
+def is_shutdown_script(script: bytes, features: Features) -> bool:
+    """Whether BOLT #2's `shutdown` lets a channel's funds go to this script.
+
+    `features` are those both nodes support.
+    """
+    size = len(script)
+    opcode = script[0] if script else None
+    match opcode:
+        case 0x00:  # OP_0: pay to a witness public key hash, or to a witness script hash
+            return size in (22, 34) and script[1] == size - 2
+        case int() if 0x51 <= opcode <= 0x60:  # OP_1 to OP_16: later witness versions
+            return (
+                features.offers(Feature.OPTION_SHUTDOWN_ANYSEGWIT)
+                and 4 <= size <= 42
+                and script[1] == size - 2
+            )
+        case 0x6A:  # OP_RETURN: to nobody, one push; more than 75 bytes by OP_PUSHDATA1
+            return features.offers(Feature.OPTION_SIMPLE_CLOSE) and (
+                (8 <= size <= 77 and script[1] == size - 2)
+                or (79 <= size <= 83 and script[1:3] == bytes([0x4C, size - 3]))
+            )
+    return False
+
+
+def check_open_channel(
+    message: OpenChannel,
+    features: Features = _ANY_SEGWIT,
+) -> None:
+    """Raises `RequirementError` for an `open_channel` that its receiver must refuse.
+
+    `features` are those both nodes support. That the chain is known and that the channel type is
+    wanted, the caller decides.
+    """
+    if message.funding_satoshis >= LARGE_CHANNEL_SAT and not features.offers(
+        Feature.OPTION_SUPPORT_LARGE_CHANNEL
+    ):
+        _refuse(
+            "funding_satoshis",
+            f"{message.funding_satoshis} sat; from {LARGE_CHANNEL_SAT} on, both nodes must support "
+            "large channels",
+        )
+    if message.push_msat > 1000 * message.funding_satoshis:
+        _refuse("push_msat", f"{message.push_msat} msat is more than the funding")
+    if not MINIMUM_FEERATE_PER_KW <= message.feerate_per_kw <= MAXIMUM_FEERATE_PER_KW:
+        _refuse(
+            "feerate_per_kw",
+            f"{message.feerate_per_kw} sat/kw is not within {MINIMUM_FEERATE_PER_KW} to "
+            f"{MAXIMUM_FEERATE_PER_KW}",
+        )
+    _check_common(message, features)
+    _check_channel_type(message)
+    _check_first_commitment(message, message.channel_reserve_satoshis)
+
+
+def check_accept_channel(
+    open_channel: OpenChannel,
+    accept_channel: AcceptChannel,
+    features: Features = _ANY_SEGWIT,
+) -> None:
+    """Raises `RequirementError` for an `accept_channel` that the opener must refuse.
+
+    It answers `open_channel`, which `check_open_channel` has passed; `features` as there.
+    """
+    if accept_channel.temporary_channel_id != open_channel.temporary_channel_id:
+        _refuse("temporary_channel_id", "not the one of open_channel")
+    _check_common(accept_channel, features)
+    # BOLT #2: either side's reserve must be no dust to the other, so that each commitment keeps
+    # at least one output.
+    if accept_channel.channel_reserve_satoshis < open_channel.dust_limit_satoshis:
+        _refuse(
+            "channel_reserve_satoshis",
+            f"{accept_channel.channel_reserve_satoshis} sat is below the opener's dust limit, "
+            f"{open_channel.dust_limit_satoshis} sat",
+        )
+    if accept_channel.dust_limit_satoshis > open_channel.channel_reserve_satoshis:
+        _refuse(
+            "dust_limit_satoshis",
+            f"{accept_channel.dust_limit_satoshis} sat is above the opener's channel reserve, "
+            f"{open_channel.channel_reserve_satoshis} sat",
+        )
+    # BOLT #2 wants a type in both; peers that negotiate none leave it out of both.
+    if accept_channel.channel_type != open_channel.channel_type:
+        _refuse("channel_type", "not the one of open_channel")
+    if _has_type(open_channel, Feature.OPTION_ZEROCONF) and accept_channel.minimum_depth != 0:
+        _refuse("minimum_depth", "a channel of the type option_zeroconf has none: 0")
+    _check_first_commitment(open_channel, accept_channel.channel_reserve_satoshis)
+
+
+def _check_common(message: OpenChannel | AcceptChannel, features: Features) -> None:
+    """BOLT #2 asks the same of the fields that both messages have."""
+    if message.dust_limit_satoshis < MINIMUM_DUST_LIMIT_SAT:
+        _refuse(
+            "dust_limit_satoshis",
+            f"{message.dust_limit_satoshis} sat is below {MINIMUM_DUST_LIMIT_SAT} sat",
+        )
+    if message.dust_limit_satoshis > message.channel_reserve_satoshis:
+        _refuse(
+            "dust_limit_satoshis",
+            f"{message.dust_limit_satoshis} sat is above the channel reserve, "
+            f"{message.channel_reserve_satoshis} sat",
+        )
+    if message.to_self_delay > MAXIMUM_TO_SELF_DELAY:
+        _refuse("to_self_delay", f"{message.to_self_delay} blocks, at most {MAXIMUM_TO_SELF_DELAY}")
+    if message.max_accepted_htlcs > MAXIMUM_ACCEPTED_HTLCS:
+        _refuse(
+            "max_accepted_htlcs",
+            f"{message.max_accepted_htlcs}, at most {MAXIMUM_ACCEPTED_HTLCS}",
+        )
+    for field in _POINTS:
+        if not is_point(getattr(message, field)):
+            _refuse(field, "no point of secp256k1")
+    script = message.upfront_shutdown_script
+    if script and not is_shutdown_script(script, features):
+        _refuse("upfront_shutdown_script", "neither empty nor one of the forms for shutdown")
+
+
+def _check_channel_type(message: OpenChannel) -> None:
+    channel_type = message.channel_type
+    if channel_type is None:
+        return
+    if not channel_type or channel_type[0] == 0:
+        _refuse("channel_type", "not in the fewest bytes")
+    # BOLT #2: an alias hides the channel that an announcement would publish.
+    if message.channel_flags & _ANNOUNCE_CHANNEL and _has_type(message, Feature.OPTION_SCID_ALIAS):
+        _refuse("channel_type", "option_scid_alias in a channel to be announced")
+
+
+def _check_first_commitment(message: OpenChannel, reserve_sat: int) -> None:
+    """The opener pays the first commitment's fee, and one side has more than the reserve."""
+    anchors = _has_type(message, Feature.OPTION_ANCHORS)
+    weight = _ANCHORS_COMMITMENT_WEIGHT if anchors else _COMMITMENT_WEIGHT
+    # BOLT #3: the fee is rounded down to whole satoshis; the opener pays the anchors too.
+    cost_sat = weight * message.feerate_per_kw // 1000 + (_ANCHORS_SAT if anchors else 0)
+    to_opener_msat = 1000 * (message.funding_satoshis - cost_sat) - message.push_msat
+    if to_opener_msat < 0:
+        _refuse(
+            "funding_satoshis",
+            f"what the opener keeps is not enough for its first commitment, {cost_sat} sat",
+        )
+    if max(to_opener_msat, message.push_msat) <= 1000 * reserve_sat:
+        _refuse(
+            "channel_reserve_satoshis",
+            f"neither side has more than {reserve_sat} sat in the first commitment",
+        )
+
+
+def _has_type(message: OpenChannel, feature: Feature) -> bool:
+    return Features.from_bytes(message.channel_type or b"").requires(feature)
+
+
+def _refuse(field: str, reason: str) -> NoReturn:
+    raise RequirementError(field, reason)
