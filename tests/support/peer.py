@@ -6,6 +6,7 @@ Its frames come from `reference.py`, so that the code under test never talks to 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 from coincurve import PrivateKey
 
@@ -30,6 +31,7 @@ class PeerConnection:
         self.responder = Responder(node_secret)
         self._buffer = b""
         self._opened: list[bytes] = []
+        self.init = b""
 
     async def handshake(self) -> None:
         await self.raw(self.responder.act_one(await self.read(ACT_ONE_SIZE)))
@@ -60,6 +62,10 @@ class PeerConnection:
                     raise EOFError("the other side hung up")
                 self._buffer += data
         return self._opened.pop(0)
+
+    def stop_reading(self) -> None:
+        """Take no byte any more."""
+        cast("asyncio.ReadTransport", self.writer.transport).pause_reading()
 
     async def closed(self) -> bytes:
         """Wait until the other side hangs up; what it still said, undecrypted."""

@@ -1,6 +1,7 @@
 """One peer's socket: an asyncio protocol that cuts the byte stream into Lightning messages."""
 
 import asyncio
+from typing import Protocol
 
 from cpython.buffer cimport PyBUF_READ, PyBUF_WRITE
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -67,6 +68,16 @@ if read_buffer == NULL:
 cdef object whole_read_buffer = PyMemoryView_FromMemory(
     <char *>read_buffer, READ_BUFFER, PyBUF_WRITE
 )
+
+
+class Consumer(Protocol):
+    """Who gets a connection's messages."""
+
+    def on_message(self, type, view, /):
+        """One message; `view` holds it with its type, and is valid only during the call."""
+
+    def on_closed(self, reason, /):
+        """The connection is gone; said once, in words that hold no key."""
 
 
 class SendQueueFull(ConnectionError):
@@ -481,9 +492,8 @@ cdef class PeerTransportBase:
 class PeerTransport(PeerTransportBase, asyncio.BufferedProtocol):
     """A peer's connection: bytes in and out on one side, whole messages on the other.
 
-    `consumer` gets `on_message(type, view)` for each message but ping and pong, which are dealt
-    with here; `view` is the message with its type, valid only during the call; and at last
-    `on_closed(reason)`, once, in words that hold no key. It may call any method from there.
+    `consumer` (a `Consumer`) gets each message but ping and pong, which are dealt with here, and
+    at last the reason of the end. It may call any method from there.
 
     Life: connect it by `loop.create_connection`; pass the handshake with `write_raw` and
     `receive_exactly`; then `start` with the two directions' states. Needs an event loop that

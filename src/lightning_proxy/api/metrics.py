@@ -1,0 +1,79 @@
+"""`GET /metrics`: what the relay counts, for Prometheus."""
+
+from collections.abc import Iterable
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from lightning_proxy.relay import Relay
+from lightning_proxy.rpc import SessionState
+
+_PREFIX = "lightning_proxy"
+_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_HELP = {
+    "dials": "Peers dialled",
+    "dials_failed": "Dials that gave no act two",
+    "handshakes": "Sessions that exchanged init",
+    "handshakes_failed": "Sessions that ended between act three and the peer's init",
+    "sessions_closed": "Sessions that ended",
+    "messages_received": "Messages from peers, of sessions that ended",
+    "messages_sent": "Messages to peers without pongs, of sessions that ended",
+    "pings_received": "Peers' pings, of sessions that ended",
+    "pongs_received": "Peers' pongs, of sessions that ended",
+    "pings_unanswered": "Sessions ended because a ping stayed unanswered",
+    "gossip_dropped": "Gossip messages dropped",
+    "unknown_ignored": "Messages of unknown odd types ignored",
+    "delegations": "Delegations opened",
+    "answers_rejected": "Wallets' answers that were not taken",
+    "notifications_dropped": "Messages dropped because a wallet was away for too long",
+    "authentications_failed": "Wallet sockets that failed to authenticate",
+}
+
+
+class _RelayCollector(Collector):
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+
+    def collect(self) -> Iterable[Metric]:
+        relay = self._relay
+        for name, value in relay.counters.plain().items():
+            yield CounterMetricFamily(f"{_PREFIX}_{name}", _HELP[name], value=value)
+        outcomes = CounterMetricFamily(
+            f"{_PREFIX}_delegation_outcomes", "Delegations over, by outcome", labels=["outcome"]
+        )
+        for state, count in relay.counters.outcomes.items():
+            if state.value != "open":
+                outcomes.add_metric([state.value], count)
+        yield outcomes
+        sessions = GaugeMetricFamily(f"{_PREFIX}_sessions", "Sessions by state", labels=["state"])
+        by_state = dict.fromkeys(SessionState, 0)
+        for session in relay.sessions():
+            by_state[session.state] += 1
+        for session_state, count in by_state.items():
+            sessions.add_metric([session_state.value], count)
+        yield sessions
+        yield GaugeMetricFamily(
+            f"{_PREFIX}_wallets", "Wallets that have something here", value=relay.wallets
+        )
+        yield GaugeMetricFamily(
+            f"{_PREFIX}_queued_bytes",
+            "Bytes that wait for wallets that are away",
+            value=relay.queued_bytes,
+        )
+
+
+class Metrics:
+    """The handler, over a registry of its own."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_RelayCollector(relay))
+        ProcessCollector(registry=self._registry)
+
+    async def get(self, _: web.Request) -> web.Response:
+        return web.Response(
+            body=generate_latest(self._registry), headers={"Content-Type": _CONTENT_TYPE}
+        )

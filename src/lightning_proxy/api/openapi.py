@@ -1,0 +1,110 @@
+"""`GET /openapi.json`: the published schema, generated from the types that the code uses."""
+
+from typing import Any
+
+import msgspec
+
+from lightning_proxy import __version__, rpc
+from lightning_proxy.api import rest
+from lightning_proxy.api.problems import Problem
+
+#: method: (parameters, result, who asks); a notification has no result.
+METHODS: dict[str, tuple[type, type | None, str]] = {
+    "challenge": (rpc.Challenge, None, "relay"),
+    "authenticate": (rpc.Authenticate, rpc.Authenticated, "wallet"),
+    "connect": (rpc.Connect, rpc.Connected, "wallet"),
+    "handshake": (rpc.Handshake, rpc.HandshakeDone, "wallet"),
+    "adopt": (rpc.Adopt, rpc.SessionInfo, "wallet"),
+    "sessions": (rpc.Sessions, list[rpc.SessionInfo], "wallet"),
+    "close": (rpc.Close, rpc.Done, "wallet"),
+    "send": (rpc.Send, rpc.Done, "wallet"),
+    "subscribe": (rpc.Subscribe, rpc.SessionInfo, "wallet"),
+    "delegate": (rpc.Delegate, rpc.ChannelKeys, "relay"),
+    "message": (rpc.PeerMessage, None, "relay"),
+    "closed": (rpc.Closed, None, "relay"),
+    "voided": (rpc.Voided, None, "relay"),
+    "rejected": (rpc.Rejected, None, "relay"),
+}
+
+_CALLS: dict[str, tuple[type, type, str]] = {
+    "/api/connect": (rest.ConnectBody, rest.ConnectResult, "Dial a peer, hand over act one"),
+    "/api/handshake/{id}": (
+        rest.HandshakeBody,
+        rest.HandshakeResult,
+        "Hand over act three and the transport keys, get the peer's init",
+    ),
+}
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI 3.1 document; `x-json-rpc` describes the wallet websocket's methods."""
+    types: list[Any] = [Problem]
+    for request, response, _ in _CALLS.values():
+        types += [request, response]
+    for parameters, result, _ in METHODS.values():
+        types += [parameters, *([] if result is None else [result])]
+    schemas, components = msgspec.json.schema_components(
+        types, ref_template="#/components/schemas/{name}"
+    )
+    schema_of = {repr(kind): schema for kind, schema in zip(types, schemas, strict=True)}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "lightning-proxy-server", "version": __version__},
+        "paths": {
+            **{
+                path: {"post": _operation(path, summary, schema_of[repr(a)], schema_of[repr(b)])}
+                for path, (a, b, summary) in _CALLS.items()
+            },
+            **{
+                path: {"get": {"summary": summary, "responses": {"200": {"description": "OK"}}}}
+                for path, summary in (
+                    ("/", "A page for people"),
+                    ("/healthz", "Whether the relay runs"),
+                    ("/metrics", "Prometheus metrics"),
+                    ("/openapi.json", "This document"),
+                )
+            },
+            rpc.PATH: {
+                "get": {
+                    "summary": "The wallet websocket: JSON-RPC 2.0 in both directions",
+                    "description": f"Subprotocol {rpc.SUBPROTOCOL}; its methods: x-json-rpc.",
+                    "responses": {"101": {"description": "Switching protocols"}},
+                }
+            },
+        },
+        "x-json-rpc": {
+            "methods": {
+                name: {
+                    "from": sender,
+                    "params": schema_of[repr(parameters)],
+                    **({} if result is None else {"result": schema_of[repr(result)]}),
+                }
+                for name, (parameters, result, sender) in METHODS.items()
+            },
+            "errors": {error.code: error.number for error in rpc.ErrorCode},
+        },
+        "components": {"schemas": components},
+    }
+
+
+def _operation(
+    path: str, summary: str, request: dict[str, Any], response: dict[str, Any]
+) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "summary": summary,
+        "requestBody": {"required": True, "content": {"application/json": {"schema": request}}},
+        "responses": {
+            "200": {"description": "OK", "content": {"application/json": {"schema": response}}},
+            "default": {
+                "description": "Problem details (RFC 9457) with a stable code",
+                "content": {
+                    "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+                },
+            },
+        },
+    }
+    if "{id}" in path:
+        operation["parameters"] = [
+            {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+        ]
+    return operation

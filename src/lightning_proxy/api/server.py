@@ -1,0 +1,128 @@
+"""The port that wallets use: the application's routes, its start and its end."""
+
+import asyncio
+import html
+import socket
+from importlib import resources
+from string import Template
+from typing import Self
+
+import msgspec
+from aiohttp import web
+
+from lightning_proxy import __version__, rpc
+from lightning_proxy.api.access import Access, cross_origin
+from lightning_proxy.api.metrics import Metrics
+from lightning_proxy.api.openapi import document
+from lightning_proxy.api.problems import problems
+from lightning_proxy.api.rest import Rest
+from lightning_proxy.api.settings import ApiSettings
+from lightning_proxy.api.socket import WalletSocket
+from lightning_proxy.relay import Relay, RelaySettings
+from lightning_proxy.transport import kernel_name
+
+#: The largest REST body is a handshake of some 400 bytes.
+_MAX_BODY = 16 * 1024
+#: Seconds that requests under way get at shutdown.
+_SHUTDOWN_TIMEOUT = 2.0
+#: Connections that may wait to be accepted: thousands of wallets come back at once.
+_BACKLOG = 4096
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class Server:
+    """A relay and its API, as an async context manager: entered, it listens; left, it is gone.
+
+    Raises `SettingsError` for settings that contradict each other, `OSError` when the address is
+    in use or not this machine's.
+    """
+
+    port: int
+    url: str
+
+    def __init__(self, relay_settings: RelaySettings, api_settings: ApiSettings) -> None:
+        self._settings = api_settings.checked()
+        self.relay = Relay(relay_settings, on_loopback=self._settings.on_loopback)
+        self._sockets: set[WalletSocket] = set()
+        self._page = Template(resources.files(__package__).joinpath("page.html").read_text("utf-8"))
+
+    async def __aenter__(self) -> Self:
+        listening = await self._bind()
+        self.port = listening.getsockname()[1]
+        self.url = self._settings.url_on(self.port)
+        self._access = Access(self._settings, self._settings.origins_on(self.port))
+        self._runner = web.AppRunner(
+            self._application(), access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT
+        )
+        await self.relay.__aenter__()
+        await self._runner.setup()
+        self._site = web.SockSite(self._runner, listening, backlog=_BACKLOG)
+        await self._site.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._site.stop()
+        # Sessions first: their wallets are still there to be told.
+        await self.relay.__aexit__(*_)
+        await asyncio.gather(*(wallet.shut_down() for wallet in self._sockets))
+        await self._runner.cleanup()
+
+    async def _bind(self) -> socket.socket:
+        """A listening socket at the configured host and port."""
+        host, port = self._settings.host, self._settings.port
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, *_, address = found[0]
+        return socket.create_server(
+            address[:2],
+            family=family,
+            backlog=_BACKLOG,
+            dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
+        )
+
+    def _application(self) -> web.Application:
+        application = web.Application(
+            middlewares=[cross_origin(self._access), problems], client_max_size=_MAX_BODY
+        )
+        application.add_routes(
+            [
+                *Rest(self.relay, self._access).routes(),
+                web.get(rpc.PATH, self._wallet),
+                web.get("/", self._index),
+                web.get("/healthz", self._healthz),
+                web.get("/metrics", Metrics(self.relay).get),
+                web.get("/openapi.json", self._openapi),
+            ]
+        )
+        return application
+
+    async def _wallet(self, request: web.Request) -> web.StreamResponse:
+        wallet = WalletSocket(self.relay, self._access, self._settings)
+        self._sockets.add(wallet)
+        try:
+            return await wallet.serve(request)
+        finally:
+            self._sockets.discard(wallet)
+
+    async def _index(self, request: web.Request) -> web.Response:
+        scheme = "wss" if request.scheme == "https" else "ws"
+        page = self._page.substitute(
+            version=__version__,
+            kernel=kernel_name(),
+            sessions=sum(1 for _ in self.relay.sessions()),
+            wallets=self.relay.wallets,
+            access=self._settings.access,
+            websocket=html.escape(f"{scheme}://{request.host}{rpc.PATH}"),
+        )
+        return web.Response(text=page, content_type="text/html", headers=_PAGE_HEADERS)
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return web.json_response({"status": "ok", "version": __version__})
+
+    async def _openapi(self, _: web.Request) -> web.Response:
+        return web.Response(body=msgspec.json.encode(document()), content_type="application/json")

@@ -1,0 +1,89 @@
+"""What an operator can set about the port that wallets use."""
+
+from ipaddress import ip_address
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from lightning_proxy.rpc import normal_origin
+
+_LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+
+
+class SettingsError(ValueError):
+    """The settings contradict each other; the sentence says what to change."""
+
+
+class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The listening address, who may come in, and under which names."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 3000
+    #: open: anybody; token: who has one of `tokens`; allowlist: the node ids of `allowlist`.
+    access: Literal["open", "token", "allowlist"] | None = None
+    tokens: list[Annotated[str, Meta(min_length=16)]] = []
+    allowlist: list[Annotated[str, Meta(pattern="^0[23][0-9a-f]{64}$")]] = []
+    #: Open to anybody though bound to more than loopback: has to be said in so many words.
+    open_to_the_world: bool = False
+    #: The URLs under which wallets reach this relay; unset: the loopback names of `port`.
+    #: A wallet signs its authentication for one of them only.
+    origins: list[str] = []
+    #: Web pages, by origin, whose scripts may use the API.
+    web_origins: list[str] = []
+    #: Seconds from a websocket's opening to `authenticate`.
+    authentication_timeout: Annotated[float, Meta(gt=0, le=600)] = 10.0
+
+    def __repr__(self) -> str:
+        return f"ApiSettings(host={self.host!r}, port={self.port}, access={self.access!r})"
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether nobody but this machine can connect."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def checked(self) -> "ApiSettings":
+        """The settings with `access` filled in; raises `SettingsError`."""
+        access = self.access or ("open" if self.on_loopback else None)
+        if access is None:
+            raise SettingsError(
+                f"bound to {self.host}, the relay needs to know who may use it: set access to "
+                '"token", "allowlist" or "open"'
+            )
+        if access == "open" and not self.on_loopback and not self.open_to_the_world:
+            raise SettingsError(
+                f"bound to {self.host} with access open, anybody on the network could use this "
+                "relay: choose token or allowlist, or set open_to_the_world = true"
+            )
+        if access == "token" and not self.tokens:
+            raise SettingsError('access "token" needs at least one token of 16 characters')
+        if access == "allowlist" and not self.allowlist:
+            raise SettingsError('access "allowlist" needs at least one node id')
+        if not self.on_loopback and not self.origins:
+            raise SettingsError(
+                f"bound to {self.host}, the relay can't know its public name: set origins, such "
+                'as ["https://relay.example.com"]'
+            )
+        fields = {name: getattr(self, name) for name in self.__struct_fields__}
+        return ApiSettings(**{**fields, "access": access})
+
+    def origins_on(self, port: int) -> frozenset[str]:
+        """The normal origins under which the relay answers, once it listens on `port`."""
+        names = self.origins or [
+            f"http://{name}:{port}" for name in (*_LOOPBACK_NAMES, self._url_host())
+        ]
+        try:
+            return frozenset(normal_origin(name) for name in names)
+        except ValueError as error:
+            raise SettingsError(f"origins: {error}") from None
+
+    def url_on(self, port: int) -> str:
+        """A URL that reaches the relay from this machine."""
+        return f"http://{self._url_host()}:{port}"
+
+    def _url_host(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host

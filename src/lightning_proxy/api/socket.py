@@ -1,0 +1,327 @@
+"""The wallet websocket: JSON-RPC 2.0 in both directions, one socket for all of its sessions."""
+
+import asyncio
+import math
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import structlog
+from aiohttp import WSCloseCode, WSMsgType, web
+from msgspec import UNSET, Raw
+
+from lightning_proxy.api.access import Access, log_address
+from lightning_proxy.api.settings import ApiSettings
+from lightning_proxy.bolt.errors import BoltError
+from lightning_proxy.bolt.keys import recover_message_signer
+from lightning_proxy.relay import Inbox, Notification, Relay
+from lightning_proxy.rpc import (
+    SUBPROTOCOL,
+    Adopt,
+    Authenticate,
+    Authenticated,
+    Challenge,
+    Close,
+    Closed,
+    Connect,
+    Connected,
+    Delegate,
+    Done,
+    Envelope,
+    ErrorCode,
+    Handshake,
+    HandshakeDone,
+    PeerMessage,
+    Rejected,
+    RequestId,
+    RpcError,
+    Send,
+    SessionInfo,
+    Sessions,
+    Subscribe,
+    Voided,
+    WalletSettings,
+    authentication_text,
+    decode_envelope,
+    decode_params,
+    encode_error,
+    encode_notification,
+    encode_request,
+    encode_result,
+)
+
+_log = structlog.get_logger()
+
+#: The largest message is a `send` of 65,535 bytes in hex, with its envelope.
+_MAX_FRAME: Final = 160 * 1024
+#: Requests of one socket that may be under way at once.
+_MAX_UNDER_WAY: Final = 64
+#: Seconds between the websocket pings that find dead sockets.
+_HEARTBEAT: Final = 30.0
+#: Seconds, in so many looks, that queued frames get to leave before a socket is closed.
+_GOODBYE: Final = 0.5
+_GOODBYE_LOOKS: Final = 25
+_NOTIFICATIONS: Final[dict[type, str]] = {
+    PeerMessage: "message",
+    Closed: "closed",
+    Voided: "voided",
+}
+
+
+class WalletSocket:
+    """One socket: a `Channel` of its wallet's inbox, once it has authenticated."""
+
+    def __init__(self, relay: Relay, access: Access, settings: ApiSettings) -> None:
+        self._relay = relay
+        self._access = access
+        self._settings = settings
+        self._limit = math.inf
+        self._socket = web.WebSocketResponse(
+            protocols=(SUBPROTOCOL,), heartbeat=_HEARTBEAT, max_msg_size=_MAX_FRAME, compress=False
+        )
+        self._outgoing: deque[str] = deque()
+        self._outgoing_bytes = 0
+        self._more = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._transport: asyncio.Transport | None = None
+        self._inbox: Inbox
+        self._methods: dict[str, tuple[type, Callable[[Any], Any]]] = {
+            "connect": (Connect, self._connect),
+            "handshake": (Handshake, self._handshake),
+            "adopt": (Adopt, self._adopt),
+            "sessions": (Sessions, self._sessions),
+            "close": (Close, self._close),
+            "send": (Send, self._send),
+            "subscribe": (Subscribe, self._subscribe),
+        }
+
+    async def serve(self, request: web.Request) -> web.WebSocketResponse:
+        """Run the socket until either side ends it."""
+        self._access.check_request(request)
+        origin = self._access.origin_of(request)
+        await self._socket.prepare(request)
+        self._transport = request.transport
+        writer = asyncio.create_task(self._write())
+        try:
+            if await self._authenticate(origin, log_address(request)):
+                await self._converse()
+        finally:
+            for task in (writer, *self._tasks):
+                task.cancel()
+            await asyncio.gather(writer, *self._tasks, return_exceptions=True)
+        return self._socket
+
+    async def shut_down(self) -> None:
+        """Say goodbye: the relay stops."""
+        await self._hang_up(WSCloseCode.GOING_AWAY, "the relay is shutting down")
+
+    # ---- the inbox's Channel ----
+
+    def delegate(self, envelope: Delegate) -> None:
+        self._post(encode_request(envelope.id, "delegate", envelope))
+
+    def notify(self, notification: Notification) -> None:
+        self._post(encode_notification(_NOTIFICATIONS[type(notification)], notification))
+
+    # ---- authentication ----
+
+    async def _authenticate(self, origin: str, address: str) -> bool:
+        """Ask for the node key's signature, once: a challenge serves one attempt."""
+        challenge = secrets.token_hex(32)
+        self._post(encode_notification("challenge", Challenge(challenge, origin)))
+        request_id: RequestId = None
+        try:
+            async with asyncio.timeout(self._settings.authentication_timeout):
+                message = await self._socket.receive()
+            if message.type is not WSMsgType.TEXT:
+                return False
+            envelope = decode_envelope(message.data)
+            request_id = None if envelope.id is UNSET else envelope.id
+            if envelope.method != "authenticate":
+                raise RpcError(ErrorCode.UNAUTHENTICATED, "Authenticate first.")
+            node_id = _signer_of(
+                decode_params(envelope.params, Authenticate),
+                authentication_text(origin, challenge),
+            )
+            self._access.check_wallet(node_id)
+            self._inbox = self._relay.inbox_of(node_id)
+            sessions = [session.describe() for session in self._inbox.sessions.values()]
+            result = Authenticated(node_id.hex(), self._wallet_settings(), sessions)
+            self._post(encode_result(request_id, result))
+            self._inbox.attach(self)
+            # What waited for the wallet is bounded by itself; the cap is for what comes on top.
+            self._limit = self._outgoing_bytes + self._relay.settings.max_queued_bytes_per_socket
+        except TimeoutError:
+            error = RpcError(ErrorCode.UNAUTHENTICATED, "No authentication came in time.")
+        except RpcError as failure:
+            error = failure
+        else:
+            return True
+        self._relay.counters.authentications_failed += 1
+        _log.info("authentication_failed", address=address, code=error.error.code)
+        self._post(encode_error(request_id, error))
+        await self._hang_up(WSCloseCode.POLICY_VIOLATION, error.error.code)
+        return False
+
+    def _wallet_settings(self) -> WalletSettings:
+        settings = self._relay.settings
+        return WalletSettings(
+            max_sessions=settings.max_sessions_per_wallet,
+            max_sockets=settings.max_sockets_per_wallet,
+            deadlines=dict(settings.deadlines),
+        )
+
+    # ---- requests and answers ----
+
+    async def _converse(self) -> None:
+        try:
+            async for message in self._socket:
+                if message.type is WSMsgType.TEXT:
+                    self._take(message.data)
+                elif message.type is WSMsgType.BINARY:
+                    error = RpcError(ErrorCode.INVALID_REQUEST, "Send text frames of JSON.")
+                    self._post(encode_error(None, error))
+        finally:
+            self._inbox.detach(self)
+            self._relay.forget_if_idle(self._inbox)
+
+    def _take(self, text: str) -> None:
+        """One frame of the wallet's: a request, or an answer to a delegation."""
+        request_id: RequestId = None
+        try:
+            envelope = decode_envelope(text)
+            if envelope.method is UNSET:
+                self._take_answer(envelope)
+                return
+            request_id = None if envelope.id is UNSET else envelope.id
+            method = self._methods.get(envelope.method)
+            if method is None:
+                raise RpcError(ErrorCode.METHOD_UNKNOWN, "This relay has no such method.")
+            kind, handler = method
+            result = handler(decode_params(envelope.params, kind))
+            if not asyncio.iscoroutine(result):
+                self._post(encode_result(request_id, result))
+            elif len(self._tasks) >= _MAX_UNDER_WAY:
+                result.close()
+                raise RpcError(ErrorCode.LIMIT, "Too many requests are under way; wait for some.")
+            else:
+                task = asyncio.create_task(self._finish(request_id, result))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        except RpcError as error:
+            self._post(encode_error(request_id, error))
+
+    async def _finish(self, request_id: RequestId, result: Awaitable[Any]) -> None:
+        try:
+            text = encode_result(request_id, await result)
+        except RpcError as error:
+            text = encode_error(request_id, error)
+        except Exception as error:  # noqa: BLE001 - a request's failure must stay its own
+            _log.error("request_failed", error=type(error).__name__, exc_info=True)
+            text = encode_error(
+                request_id, RpcError(ErrorCode.INTERNAL, "The relay failed on this; it is logged.")
+            )
+        self._post(text)
+
+    def _take_answer(self, envelope: Envelope) -> None:
+        """An answer is never answered, but one that is not taken is `rejected`."""
+        delegation_id = envelope.id
+        if not isinstance(delegation_id, str):
+            raise RpcError(ErrorCode.INVALID_REQUEST, "An answer has its delegation's id.")
+        try:
+            if envelope.error is not UNSET:
+                if envelope.error.code != ErrorCode.REFUSED.number:
+                    raise RpcError(
+                        ErrorCode.ANSWER_INVALID,
+                        f"Only an error with the code {ErrorCode.REFUSED.number} refuses.",
+                    )
+                self._inbox.refuse(self, delegation_id, envelope.error.message)
+            elif isinstance(envelope.result, Raw):
+                self._inbox.answer(self, delegation_id, envelope.result)
+            else:
+                raise RpcError(ErrorCode.INVALID_REQUEST, "An answer has a result or an error.")
+        except RpcError as error:
+            rejected = Rejected(delegation_id[:64], error.error.code, error.sentence)
+            self._post(encode_notification("rejected", rejected))
+
+    # ---- the methods ----
+
+    async def _connect(self, wanted: Connect) -> Connected:
+        session, act_two = await self._relay.connect(
+            self._inbox, wanted.peer, bytes.fromhex(wanted.act_one)
+        )
+        return Connected(session.id, act_two.hex())
+
+    async def _handshake(self, wanted: Handshake) -> HandshakeDone:
+        init = await self._relay.handshake(
+            self._relay.find(self._inbox, wanted.session_id),
+            bytes.fromhex(wanted.act_three),
+            wanted.sending,
+            wanted.receiving,
+            None if wanted.init is None else bytes.fromhex(wanted.init),
+        )
+        return HandshakeDone(init.hex())
+
+    def _adopt(self, wanted: Adopt) -> SessionInfo:
+        return self._relay.adopt(self._inbox, wanted.session_id)
+
+    def _sessions(self, _: Sessions) -> list[SessionInfo]:
+        return [session.describe() for session in self._inbox.sessions.values()]
+
+    def _close(self, wanted: Close) -> Done:
+        self._relay.find(self._inbox, wanted.session_id).close("the wallet closed the session")
+        return Done()
+
+    def _send(self, wanted: Send) -> Done:
+        session = self._relay.find(self._inbox, wanted.session_id)
+        session.send(bytes.fromhex(wanted.message))
+        return Done()
+
+    def _subscribe(self, wanted: Subscribe) -> SessionInfo:
+        session = self._relay.find(self._inbox, wanted.session_id)
+        session.subscribe(wanted.raw, frozenset(wanted.short_channel_ids))
+        return session.describe()
+
+    # ---- writing ----
+
+    def _post(self, text: str) -> None:
+        """Queue a frame; a socket that is too far behind is cut off, its wallet may come again."""
+        self._outgoing.append(text)
+        self._outgoing_bytes += len(text)
+        self._more.set()
+        if self._outgoing_bytes > self._limit and self._transport is not None:
+            _log.info("wallet_socket_evicted", queued=self._outgoing_bytes)
+            self._transport.abort()
+            self._transport = None
+
+    async def _write(self) -> None:
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            while self._outgoing:
+                text = self._outgoing.popleft()
+                self._outgoing_bytes -= len(text)
+                await self._socket.send_str(text)
+
+    async def _hang_up(self, code: WSCloseCode, reason: str) -> None:
+        """Close the socket, after what is queued was sent as far as it will go."""
+        for _ in range(_GOODBYE_LOOKS):
+            if not self._outgoing:
+                break
+            await asyncio.sleep(_GOODBYE / _GOODBYE_LOOKS)
+        await self._socket.close(code=code, message=reason.encode())
+
+
+def _signer_of(wanted: Authenticate, text: str) -> bytes:
+    """The node id that signed, if it is the one that was claimed; raises `RpcError`."""
+    try:
+        signer = recover_message_signer(wanted.signature, text)
+    except BoltError as error:
+        raise RpcError(ErrorCode.UNAUTHENTICATED, f"The signature is none: {error}.") from None
+    if signer.hex() != wanted.node_id:
+        raise RpcError(
+            ErrorCode.UNAUTHENTICATED,
+            "The signature is not this node's, or not over this challenge and origin.",
+        )
+    return signer

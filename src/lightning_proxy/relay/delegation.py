@@ -1,0 +1,111 @@
+"""One question that only the wallet can answer: its life from open to its one outcome."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, Protocol
+
+import structlog
+from msgspec import Raw
+
+from lightning_proxy.bolt.messages import decode, to_dict
+from lightning_proxy.rpc import Delegate, DelegationKind
+
+_log = structlog.get_logger()
+
+
+class DelegationState(StrEnum):
+    """`OPEN`, then exactly one of the others."""
+
+    OPEN = "open"
+    SETTLED = "settled"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+    VOID = "void"
+
+
+class Question(Protocol):
+    """What a kind of delegation makes of each outcome: the message that the peer then gets."""
+
+    kind: DelegationKind
+    channel_id: bytes
+
+    def settle(self, answer: Raw) -> bytes:
+        """Check the answer; raises `RpcError` if it is wrong."""
+
+    def refuse(self, reason: str) -> bytes:
+        """The wallet won't."""
+
+    def expire(self) -> bytes:
+        """The wallet did not answer in time."""
+
+
+class Delegation:
+    """Asks one `Question`; whatever races, one outcome wins and every later one is told so.
+
+    `send` takes the message for the peer; `on_over` is called once, with a sentence.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        *,
+        session_id: str,
+        peer: bytes,
+        sequence: int,
+        messages: list[bytes],
+        seconds: float,
+        send: Callable[[bytes], None],
+        on_over: Callable[["Delegation", str], None],
+    ) -> None:
+        self.id = secrets.token_hex(16)
+        self.question = question
+        self.state = DelegationState.OPEN
+        self._send = send
+        self._on_over = on_over
+        created = time.time()
+        self.envelope = Delegate(
+            id=self.id,
+            session_id=session_id,
+            peer=peer.hex(),
+            channel_id=question.channel_id.hex(),
+            kind=question.kind,
+            sequence=sequence,
+            created=created,
+            deadline=created + seconds,
+            messages=[message.hex() for message in messages],
+            decoded=[_decoded(message) for message in messages],
+        )
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._expire)
+
+    def settle(self, answer: Raw) -> None:
+        """Take the wallet's answer; raises `RpcError`, and stays open, if it is wrong."""
+        message = self.question.settle(answer)
+        _log.debug("answered", session_id=self.envelope.session_id, delegation_id=self.id)
+        self._send(message)
+        self._end(DelegationState.SETTLED, "the wallet answered")
+
+    def refuse(self, reason: str) -> None:
+        """Take the wallet's no."""
+        self._send(self.question.refuse(reason))
+        self._end(DelegationState.REFUSED, f"the wallet refused: {reason}")
+
+    def void(self, reason: str) -> None:
+        """The question is gone: the peer, or the session, went away."""
+        if self.state is DelegationState.OPEN:
+            self._end(DelegationState.VOID, reason)
+
+    def _expire(self) -> None:
+        self._send(self.question.expire())
+        self._end(DelegationState.EXPIRED, "the wallet did not answer in time")
+
+    def _end(self, state: DelegationState, sentence: str) -> None:
+        self.state = state
+        self._timer.cancel()
+        self._on_over(self, sentence)
+
+
+def _decoded(message: bytes) -> dict[str, Any]:
+    return to_dict(decode(message))

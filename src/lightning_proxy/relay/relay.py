@@ -1,0 +1,200 @@
+"""The relay as a whole: whose sessions there are, and the few things that can be done with them."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Self
+
+from lightning_proxy.bolt.address import parse
+from lightning_proxy.bolt.chains import CHAIN_HASHES
+from lightning_proxy.bolt.errors import AddressError
+from lightning_proxy.bolt.features import DEFAULT_FEATURES
+from lightning_proxy.bolt.messages import Init
+from lightning_proxy.relay.counters import Counters
+from lightning_proxy.relay.dialler import Dialler, DialPolicy
+from lightning_proxy.relay.inbox import Inbox, QueueBudget
+from lightning_proxy.relay.keepalive import keep_alive
+from lightning_proxy.relay.session import Session
+from lightning_proxy.relay.settings import RelaySettings
+from lightning_proxy.rpc import DirectionState, ErrorCode, RpcError, SessionInfo
+from lightning_proxy.transport import CipherState
+
+#: Seconds that sessions get at shutdown to send what is queued.
+_CLOSE_TIMEOUT = 6.0
+
+
+class Relay:
+    """Use as an async context manager; leaving it closes every session.
+
+    Every method that names a session takes the inbox of who asks: `session_unknown` is the answer
+    for a session of somebody else's.
+    """
+
+    def __init__(self, settings: RelaySettings, *, on_loopback: bool) -> None:
+        self.settings = settings
+        self.counters = Counters()
+        self._dialler = Dialler(
+            settings.dial, DialPolicy(settings.dial, relay_on_loopback=on_loopback)
+        )
+        self._sessions: dict[str, Session] = {}
+        self._inboxes: dict[bytes, Inbox] = {}
+        self._unadopted = 0
+        self._budget = QueueBudget()
+        self._shutting_down = False
+        self._emptied = asyncio.Event()
+        self.default_init = Init(
+            globalfeatures=b"",
+            features=DEFAULT_FEATURES.to_bytes(),
+            networks=tuple(CHAIN_HASHES[name] for name in settings.networks) or None,
+        ).encode()
+
+    async def __aenter__(self) -> Self:
+        self._keepalive = asyncio.create_task(
+            keep_alive(
+                self._sessions.values, self.settings.ping_interval, self.settings.pong_timeout
+            )
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._shutting_down = True
+        self._keepalive.cancel()
+        for session in list(self._sessions.values()):
+            session.close("the relay is shutting down")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                while self._sessions:
+                    self._emptied.clear()
+                    await self._emptied.wait()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._keepalive
+
+    # ---- wallets ----
+
+    def inbox_of(self, node_id: bytes) -> Inbox:
+        """The inbox of this wallet, made if need be."""
+        inbox = self._inboxes.get(node_id)
+        if inbox is None:
+            inbox = self._inboxes[node_id] = self._new_inbox(node_id)
+        return inbox
+
+    def forget_if_idle(self, inbox: Inbox) -> None:
+        """Let go of a wallet that has nothing here."""
+        if inbox.node_id is not None and inbox.is_idle:
+            self._inboxes.pop(inbox.node_id, None)
+
+    def unadopted_inbox(self) -> Inbox:
+        """A fresh inbox for one session made over REST."""
+        return self._new_inbox(None)
+
+    @property
+    def wallets(self) -> int:
+        """How many wallets have something here."""
+        return len(self._inboxes)
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that wait for wallets that are away."""
+        return self._budget.used
+
+    def sessions(self) -> Iterator[Session]:
+        """All sessions, of all wallets."""
+        yield from self._sessions.values()
+
+    # ---- sessions ----
+
+    async def connect(self, inbox: Inbox, peer: str, act_one: bytes) -> tuple[Session, bytes]:
+        """Dial a peer ("pubkey@host:port") for a wallet; returns the session and act two.
+
+        Raises `RpcError`: invalid_params, limit, address_forbidden, peer_*, shutting_down.
+        """
+        try:
+            address = parse(peer)
+        except AddressError as error:
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"The peer's address: {error}.") from None
+        self._check_room(inbox)
+        session = Session(address, inbox, self.settings, self.counters, self._over)
+        self._sessions[session.id] = inbox.sessions[session.id] = session
+        self._unadopted += inbox.node_id is None
+        return session, await session.dial(self._dialler, act_one)
+
+    async def handshake(
+        self,
+        session: Session,
+        act_three: bytes,
+        sending: DirectionState,
+        receiving: DirectionState,
+        init: bytes | None = None,
+    ) -> bytes:
+        """Finish a session's handshake; returns the peer's `init`. Raises `RpcError`."""
+        return await session.shake_hands(
+            act_three, _cipher(sending), _cipher(receiving), init or self.default_init
+        )
+
+    def find(self, inbox: Inbox, session_id: str) -> Session:
+        """A session of this wallet's; raises `RpcError` (session_unknown)."""
+        session = inbox.sessions.get(session_id)
+        if session is None:
+            raise _unknown()
+        return session
+
+    def find_unadopted(self, session_id: str) -> Session:
+        """A session made over REST and not yet adopted; raises `RpcError` (session_unknown)."""
+        session = self._sessions.get(session_id)
+        if session is None or session.inbox.node_id is not None:
+            raise _unknown()
+        return session
+
+    def adopt(self, inbox: Inbox, session_id: str) -> SessionInfo:
+        """Give an unadopted session to this wallet; idempotent for its owner."""
+        if session_id not in inbox.sessions:
+            session = self.find_unadopted(session_id)
+            self._check_wallets_room(inbox)
+            inbox.adopt(session)
+            self._unadopted -= 1
+        return inbox.sessions[session_id].describe()
+
+    # ---- inside ----
+
+    def _new_inbox(self, node_id: bytes | None) -> Inbox:
+        return Inbox(node_id, self.settings, self.counters, self._budget)
+
+    def _check_room(self, inbox: Inbox) -> None:
+        if self._shutting_down:
+            raise RpcError(ErrorCode.SHUTTING_DOWN, "This relay is shutting down; try again later.")
+        if len(self._sessions) >= self.settings.max_sessions:
+            raise RpcError(ErrorCode.LIMIT, "This relay holds all the sessions it can.")
+        if inbox.node_id is not None:
+            self._check_wallets_room(inbox)
+        elif self._unadopted >= self.settings.max_unadopted_sessions:
+            raise RpcError(
+                ErrorCode.LIMIT,
+                "This relay holds all the REST sessions it can; authenticate over the websocket.",
+            )
+
+    def _check_wallets_room(self, inbox: Inbox) -> None:
+        if len(inbox.sessions) >= self.settings.max_sessions_per_wallet:
+            raise RpcError(
+                ErrorCode.LIMIT,
+                f"This wallet has {len(inbox.sessions)} sessions open already; close one.",
+            )
+
+    def _over(self, session: Session) -> None:
+        del self._sessions[session.id]
+        del session.inbox.sessions[session.id]
+        self._unadopted -= session.inbox.node_id is None
+        self.forget_if_idle(session.inbox)
+        if not self._sessions:
+            self._emptied.set()
+
+
+def _unknown() -> RpcError:
+    return RpcError(
+        ErrorCode.SESSION_UNKNOWN, "There is no such session: it is over, or not this wallet's."
+    )
+
+
+def _cipher(direction: DirectionState) -> CipherState:
+    return CipherState(
+        bytes.fromhex(direction.key), bytes.fromhex(direction.chaining_key), direction.nonce
+    )

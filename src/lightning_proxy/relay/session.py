@@ -1,0 +1,461 @@
+"""One BOLT 8 connection to a peer: what the relay answers, drops, delegates and passes on."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar, cast
+
+import structlog
+
+from lightning_proxy.bolt import messages
+from lightning_proxy.bolt.address import NodeAddress
+from lightning_proxy.bolt.chains import CHAIN_HASHES
+from lightning_proxy.bolt.errors import BoltError
+from lightning_proxy.bolt.features import Feature, Features, check_init
+from lightning_proxy.bolt.opening import check_open_channel
+from lightning_proxy.relay import gossip
+from lightning_proxy.relay.counters import Counters
+from lightning_proxy.relay.delegation import Delegation, Question
+from lightning_proxy.relay.dialler import Dialler
+from lightning_proxy.relay.inbox import Inbox
+from lightning_proxy.relay.opening import ChannelKeysQuestion, channel_error
+from lightning_proxy.relay.settings import RelaySettings
+from lightning_proxy.rpc import (
+    Closed,
+    ErrorCode,
+    PeerMessage,
+    RpcError,
+    SessionInfo,
+    SessionState,
+)
+from lightning_proxy.transport import CipherState, PeerTransport, SendQueueFull
+from lightning_proxy.transport.handshake import ACT_TWO_SIZE
+
+_log = structlog.get_logger()
+
+M = TypeVar("M", bound=messages.Message)
+
+#: BOLT #1: an `error` or `warning` for the all-zero channel id concerns every channel.
+_ALL_CHANNELS: Final = bytes(32)
+#: Bytes; an open_channel has 319 and two short TLVs. What waits for a wallet has to be bounded.
+MAX_OPEN_CHANNEL: Final = 2048
+#: Our own pings ask for the least; the answer's length says nothing.
+_PONG_BYTES: Final = 0
+
+
+class Session:
+    """The consumer of one `PeerTransport`. `on_over` is called once, when it is gone for good."""
+
+    def __init__(
+        self,
+        peer: NodeAddress,
+        inbox: Inbox,
+        settings: RelaySettings,
+        counters: Counters,
+        on_over: Callable[["Session"], None],
+    ) -> None:
+        self.id = secrets.token_hex(16)
+        self.peer = peer
+        self.inbox = inbox
+        self.created = time.time()
+        self.sequence = 0
+        self.raw = False
+        self.short_channel_ids: frozenset[int] = frozenset()
+        self.state = SessionState.HANDSHAKE
+        self.peer_init: bytes | None = None
+        #: When the unanswered ping left (monotonic seconds); keepalive's.
+        self.pinged_at: float | None = None
+        self._settings = settings
+        self._counters = counters
+        self._on_over = on_over
+        self._transport: PeerTransport | None = None
+        self._features = Features.from_bytes(b"")
+        self._networks: tuple[bytes, ...] = ()
+        self._init_waiter: asyncio.Future[bytes] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._delegations: dict[bytes, Delegation] = {}
+        self._gossip_dropped = 0
+        self._log = _log.bind(session_id=self.id, peer=peer.node_id.hex())
+
+    @property
+    def transport(self) -> PeerTransport:
+        """The connection; raises `RpcError` (session_state) when there is none."""
+        if self._transport is None or self._transport.is_closing:
+            raise RpcError(ErrorCode.SESSION_STATE, "This session is not connected.")
+        return self._transport
+
+    def describe(self) -> SessionInfo:
+        """What the API shows of it."""
+        transport = self._transport
+        return SessionInfo(
+            session_id=self.id,
+            peer=str(self.peer),
+            state=self.state,
+            raw=self.raw,
+            created=self.created,
+            sequence=self.sequence,
+            init=self.peer_init.hex() if self.peer_init else None,
+            messages_received=transport.messages_received if transport else 0,
+            messages_sent=transport.messages_sent if transport else 0,
+            pings_received=transport.pings_received if transport else 0,
+            pongs_received=transport.pongs_received if transport else 0,
+            gossip_dropped=self._gossip_dropped,
+            open_delegations=len(self._delegations),
+        )
+
+    # ---- the handshake ----
+
+    async def dial(self, dialler: Dialler, act_one: bytes) -> bytes:
+        """Connect, pass act one on, return act two; raises `RpcError`, and then it is over."""
+        self._counters.dials += 1
+        try:
+            self._transport = transport = await dialler.dial(self.peer, self)
+            transport.write_raw(act_one)
+            self._log.debug("act_one", size=len(act_one))
+            async with asyncio.timeout(self._settings.dial.act_two_timeout):
+                act_two: bytes = await transport.receive_exactly(ACT_TWO_SIZE)
+        except BaseException as error:
+            self._counters.dials_failed += 1
+            self.abort("the peer gave no act two")
+            match error:
+                case TimeoutError():
+                    raise RpcError(
+                        ErrorCode.PEER_TIMEOUT, "The peer gave no act two in time."
+                    ) from None
+                case ConnectionError():
+                    raise RpcError(
+                        ErrorCode.PEER_FAILED, f"The peer gave no act two: {error}."
+                    ) from None
+                case _:
+                    raise
+        self._log.debug("act_two", size=len(act_two))
+        self._set_timer(
+            self._settings.act_three_timeout, "the wallet gave no act three within the time limit"
+        )
+        return act_two
+
+    async def shake_hands(
+        self, act_three: bytes, sending: CipherState, receiving: CipherState, init: bytes
+    ) -> bytes:
+        """Send act three and `init`, return the peer's `init`.
+
+        Raises `RpcError`: invalid_params, session_state, peer_failed, peer_timeout.
+        """
+        if self.state is not SessionState.HANDSHAKE or self._transport is None:
+            raise RpcError(ErrorCode.SESSION_STATE, "This session has no act three to wait for.")
+        features, networks = _read_own_init(init)
+        transport = self.transport
+        self._features, self._networks = features, networks
+        self.state = SessionState.INIT
+        waiter: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._init_waiter = waiter
+        transport.write_raw(act_three)
+        self._log.debug("act_three", size=len(act_three))
+        transport.start(sending, receiving)
+        transport.send(init)
+        self._log.debug("init_sent", size=len(init))
+        self._set_timer(self._settings.init_timeout, "the peer sent no init within the time limit")
+        try:
+            return await waiter
+        finally:
+            self._init_waiter = None
+
+    def _received_init(self, message: bytes) -> None:
+        self._log.debug("init_received", size=len(message))
+        init = self._decode(messages.Init, memoryview(message))
+        if init is None:
+            return
+        try:
+            theirs = check_init(init, self._features)
+        except BoltError as error:
+            self.fail(f"init: {error}")
+            return
+        # BOLT #1: with no chain in common nothing can be done here; who names none shares all.
+        if self._networks and init.networks and not set(self._networks) & set(init.networks):
+            self.fail("init: no chain in common")
+            return
+        self._set_timer(None)
+        # BOLT #1: negotiated is what both offered.
+        self._features = Features.offering(
+            *(item for item in Feature if self._features.offers(item) and theirs.offers(item))
+        )
+        self.state = SessionState.READY
+        self.peer_init = message
+        self._counters.handshakes += 1
+        self._log.info("session_ready")
+        if self._features.offers(Feature.GOSSIP_QUERIES):
+            chains = self._networks or init.networks or (CHAIN_HASHES["bitcoin"],)
+            self._tell(gossip.filter_nothing_matches(chains[0]))
+        if self._init_waiter is not None and not self._init_waiter.done():
+            self._init_waiter.set_result(message)
+
+    # ---- the wallet's wishes ----
+
+    def send(self, message: bytes) -> None:
+        """Send the peer a message of the wallet's; raises `RpcError` (session_state, limit)."""
+        if self.state is not SessionState.READY:
+            raise RpcError(ErrorCode.SESSION_STATE, "This session is not ready to send.")
+        try:
+            self.transport.send(message)
+        except SendQueueFull:
+            raise RpcError(
+                ErrorCode.LIMIT, "The peer does not read; wait, or close the session."
+            ) from None
+
+    def subscribe(self, raw: bool, short_channel_ids: frozenset[int]) -> None:
+        """Turn raw messages on or off; name the channels whose updates the wallet wants."""
+        self.raw = raw
+        self.short_channel_ids = short_channel_ids
+
+    # ---- PeerTransport's consumer ----
+
+    def on_message(self, type: int, view: memoryview) -> None:
+        """Deal with one message: answer, drop, delegate, or pass on."""
+        if self.state is not SessionState.READY:
+            self._received_first(type, view)
+            return
+        handler = _ALWAYS.get(type)
+        if handler is None:
+            handler = Session.pass_on if self.raw else _UNLESS_RAW.get(type, Session.received_other)
+        handler(self, type, view)
+
+    def on_closed(self, reason: str) -> None:
+        """The connection is gone, whoever ended it."""
+        self.state = SessionState.CLOSED
+        self._set_timer(None)
+        transport = self._transport
+        if transport is not None:
+            self._counters.messages_received += transport.messages_received
+            self._counters.messages_sent += transport.messages_sent
+            self._counters.pings_received += transport.pings_received
+            self._counters.pongs_received += transport.pongs_received
+        self._counters.sessions_closed += 1
+        if self._init_waiter is not None and not self._init_waiter.done():
+            self._counters.handshakes_failed += 1
+            self._init_waiter.set_exception(
+                RpcError(ErrorCode.PEER_FAILED, f"No init came from the peer: {reason}.")
+            )
+        for delegation in list(self._delegations.values()):
+            delegation.void(f"the session is over: {reason}")
+        self._log.info("session_closed", reason=reason)
+        if self.peer_init is not None:
+            self.inbox.notify(Closed(self.id, reason))
+        self._on_over(self)
+
+    # ---- ends ----
+
+    def fail(self, reason: str) -> None:
+        """End the session for what the peer did, and tell it why.
+
+        By a `warning`: an `error` for the all-zero channel id would fail every channel.
+        """
+        text = reason.encode("ascii", "replace")
+        self._tell(messages.Warning(channel_id=_ALL_CHANNELS, data=text).encode())
+        self.close(f"closed for what the peer sent: {reason}")
+
+    def close(self, reason: str) -> None:
+        """End the session after what is queued was sent."""
+        if self._transport is None:
+            self.abort(reason)
+        else:
+            self._transport.close(reason)
+
+    def abort(self, reason: str) -> None:
+        """End the session at once."""
+        if self._transport is not None:
+            self._transport.abort(reason)
+        elif self.state is not SessionState.CLOSED:
+            self.on_closed(reason)
+
+    def check_alive(self, now: float, ping_after: float) -> None:
+        """Ping an idle peer; close a session whose ping stayed unanswered. For the keepalive."""
+        transport = self._transport
+        if transport is None or self.state is not SessionState.READY or transport.is_closing:
+            return
+        if self.pinged_at is None or not transport.awaiting_pong:
+            if transport.idle_seconds >= ping_after:
+                self.pinged_at = now
+                transport.send_ping(_PONG_BYTES)
+        elif now - self.pinged_at >= self._settings.pong_timeout:
+            self._counters.pings_unanswered += 1
+            transport.abort("the peer did not answer a ping within the time limit")
+
+    # ---- by message type; the tables are below the class ----
+
+    def _received_first(self, type: int, view: memoryview) -> None:
+        if type == messages.Init.TYPE:
+            self._received_init(bytes(view))
+        else:
+            # BOLT #1: `init` is the first message.
+            self.fail(f"{messages.name_of(type)} came before init")
+
+    def received_second_init(self, type: int, view: memoryview) -> None:
+        self.fail("a second init")
+
+    def pass_on(self, type: int, view: memoryview) -> None:
+        """Give the wallet the message as it is."""
+        self.sequence += 1
+        self.inbox.notify(PeerMessage(self.id, self.sequence, view.hex()))
+
+    def received_other(self, type: int, view: memoryview) -> None:
+        if type % 2:
+            # BOLT #1: it's OK to be odd.
+            self._counters.unknown_ignored += 1
+        else:
+            self.fail(f"unknown even message type {type}")
+
+    def received_error(self, type: int, view: memoryview) -> None:
+        """Record an `error` or a `warning`, show it to the wallet, and do what BOLT #1 says."""
+        error = cast(
+            "messages.Error | messages.Warning | None", self._decode(messages.Message, view)
+        )
+        if error is None:
+            return
+        # BOLT #1: what is not printable ASCII is not to be shown as it is.
+        text = "".join(chr(byte) if 32 <= byte < 127 else "?" for byte in error.data[:500])
+        self._log.info(f"peer_{error.NAME}", channel_id=error.channel_id.hex(), text=text)
+        self.pass_on(type, view)
+        if isinstance(error, messages.Warning):
+            return
+        if error.channel_id == _ALL_CHANNELS:
+            self.close(f"the peer failed all channels: {text}")
+        elif (delegation := self._delegations.get(error.channel_id)) is not None:
+            delegation.void(f"the peer failed the channel: {text}")
+
+    def received_query(self, type: int, view: memoryview) -> None:
+        try:
+            self._tell(gossip.answer_query(bytes(view)))
+        except BoltError as malformed:
+            self.fail(str(malformed))
+
+    def received_gossip(self, type: int, view: memoryview) -> None:
+        """Drop it, unless it is the `channel_update` of one of the wallet's channels."""
+        if (
+            type == messages.ChannelUpdate.TYPE
+            and self.short_channel_ids
+            and gossip.short_channel_id_of(view) in self.short_channel_ids
+        ):
+            self.pass_on(type, view)
+        else:
+            self._gossip_dropped += 1
+            self._counters.gossip_dropped += 1
+
+    def received_open_channel(self, type: int, view: memoryview) -> None:
+        """Ask the wallet."""
+        open_channel = self._decode(messages.OpenChannel, view)
+        if open_channel is None:
+            return
+        channel_id = open_channel.temporary_channel_id
+        self._log.debug("open_channel", size=len(view), channel_id=channel_id.hex())
+        if channel_id in self._delegations:
+            # An `error` for this id would fail the first opening too.
+            self.fail("open_channel: this temporary_channel_id is in use")
+        elif len(self._delegations) >= self._settings.max_open_delegations_per_session:
+            self._tell(channel_error(channel_id, "too many channels are being opened at once"))
+        elif len(view) > MAX_OPEN_CHANNEL:
+            self._tell(channel_error(channel_id, "this open_channel is too long"))
+        else:
+            try:
+                check_open_channel(open_channel, self._features)
+            except BoltError as error:
+                # What BOLT #2 forbids is not worth waking a wallet for.
+                self._tell(channel_error(channel_id, str(error)))
+                return
+            self._delegate(ChannelKeysQuestion(open_channel, self._features), bytes(view))
+
+    def received_open_channel2(self, type: int, view: memoryview) -> None:
+        """Opening v2 was never offered; the peer gets an `error` for that channel, not a hang."""
+        open_channel = self._decode(messages.OpenChannel2, view)
+        if open_channel is not None:
+            self._tell(
+                channel_error(open_channel.temporary_channel_id, "dual funding is not supported")
+            )
+
+    # ---- inside ----
+
+    def _delegate(self, question: Question, message: bytes) -> None:
+        self.sequence += 1
+        delegation = Delegation(
+            question,
+            session_id=self.id,
+            peer=self.peer.node_id,
+            sequence=self.sequence,
+            messages=[message],
+            seconds=self._settings.deadlines[question.kind],
+            send=self._tell,
+            on_over=self._delegation_over,
+        )
+        self._delegations[question.channel_id] = delegation
+        self._log.debug("delegated", delegation_id=delegation.id, kind=question.kind)
+        self.inbox.open(delegation)
+
+    def _delegation_over(self, delegation: Delegation, sentence: str) -> None:
+        del self._delegations[delegation.question.channel_id]
+        self._log.info(
+            f"delegation_{delegation.state}", delegation_id=delegation.id, reason=sentence
+        )
+        self.inbox.over(delegation, sentence)
+
+    def _set_timer(self, seconds: float | None, reason: str = "") -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = (
+            None
+            if seconds is None
+            else asyncio.get_running_loop().call_later(seconds, self.abort, reason)
+        )
+
+    def _decode(self, kind: type[M], view: memoryview) -> M | None:
+        """A message of the peer's whose type is `kind`'s; None: malformed, and the session ends."""
+        try:
+            return cast("M", messages.decode(view))
+        except BoltError as error:
+            self.fail(str(error))
+            return None
+
+    def _tell(self, message: bytes) -> None:
+        """Send the peer a message of the relay's own making, or of a delegation's."""
+        if self._transport is None or self._transport.is_closing:
+            return
+        name = messages.name_of(int.from_bytes(message[:2], "big"))
+        self._log.debug(name, size=len(message))
+        try:
+            self._transport.send(message)
+        except SendQueueFull:
+            self.abort("the peer does not read")
+
+
+_Handler = Callable[[Session, int, memoryview], None]
+
+#: What a session does with these whatever the wallet wants.
+_ALWAYS: Final[dict[int, _Handler]] = {
+    messages.Init.TYPE: Session.received_second_init,
+    messages.Error.TYPE: Session.received_error,
+    messages.Warning.TYPE: Session.received_error,
+}
+
+#: And with the rest, unless the wallet subscribed to raw messages: all of BOLT #2 reaches the
+#: wallet as it is but for what is delegated or refused.
+_UNLESS_RAW: Final[dict[int, _Handler]] = {
+    **dict.fromkeys(messages.MESSAGES, Session.pass_on),
+    **dict.fromkeys(gossip.GOSSIP_TYPES, Session.received_gossip),
+    **dict.fromkeys(gossip.QUERY_TYPES, Session.received_query),
+    messages.OpenChannel.TYPE: Session.received_open_channel,
+    messages.OpenChannel2.TYPE: Session.received_open_channel2,
+    # Peer storage is a feature that the relay never offers.
+    messages.PeerStorage.TYPE: Session.received_other,
+    messages.PeerStorageRetrieval.TYPE: Session.received_other,
+}
+
+
+def _read_own_init(message: bytes) -> tuple[Features, tuple[bytes, ...]]:
+    """The features and chains of the `init` that the wallet chose, or the relay for it."""
+    try:
+        init = messages.decode(message)
+    except BoltError as error:
+        raise RpcError(ErrorCode.INVALID_PARAMS, f"That init is none: {error}.") from None
+    if not isinstance(init, messages.Init):
+        raise RpcError(ErrorCode.INVALID_PARAMS, f"That init is a message {init.NAME}.")
+    features = Features.from_bytes(init.globalfeatures) | Features.from_bytes(init.features)
+    return features, init.networks or ()

@@ -1,0 +1,67 @@
+"""What an operator can set about the relay itself; every cap with its unit and its default."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct, field
+
+from lightning_proxy.rpc import DelegationKind
+
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Bytes = Annotated[int, Meta(ge=65_536, le=1 << 30)]
+
+#: Eclair waits 60 s for `accept_channel`, lnd 10 minutes; Electrum's 20 s would leave a person
+#: no time to decide, and a peer that goes earlier voids the delegation anyway.
+_DEADLINES = {DelegationKind.CHANNEL_KEYS: 55.0}
+
+
+class DialSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the relay dials, and how patiently."""
+
+    #: Loopback addresses; unset: only when the relay itself is bound to loopback.
+    allow_loopback: bool | None = None
+    #: Private, link-local, carrier-grade NAT and other addresses that are not public.
+    allow_private: bool = False
+    #: Networks (CIDR) that are allowed, or refused, whatever the two above say; refusal wins.
+    allow: list[str] = []
+    deny: list[str] = []
+    #: The local address to dial from; unset: the system chooses.
+    source: str | None = None
+    #: Resolving and connecting, in seconds.
+    timeout: Seconds = 10.0
+    #: From act one to act two: lnd allows 5 s a read and LDK 10 s, so a live peer is faster.
+    act_two_timeout: Seconds = 10.0
+    #: Dials under way at once.
+    max_concurrent: Count = 200
+
+
+class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Time limits in seconds, caps as counts or bytes."""
+
+    dial: DialSettings = field(default_factory=DialSettings)
+    #: The chains of the default `init`, by name; none: the `init` names none, any peer's will do.
+    networks: list[str] = []
+    #: From act two to the wallet's act three; lnd gives up after 5 s, LDK after 10 s.
+    act_three_timeout: Seconds = 10.0
+    #: From our `init` to the peer's; lnd allows 15 s itself.
+    init_timeout: Seconds = 15.0
+    #: An idle session is pinged after this long, give or take a quarter; Core Lightning hangs up
+    #: after 60 s idle.
+    ping_interval: Seconds = 40.0
+    #: A ping unanswered for this long ends the session; lnd allows 30 s.
+    pong_timeout: Seconds = 30.0
+    #: For the wallet's answer, by kind.
+    deadlines: dict[DelegationKind, Seconds] = field(default_factory=lambda: dict(_DEADLINES))
+    max_sessions: Count = 16_000
+    max_sessions_per_wallet: Count = 100
+    #: Sessions made over REST that no wallet has adopted.
+    max_unadopted_sessions: Count = 4_000
+    max_sockets_per_wallet: Count = 8
+    #: LDK allows a peer 4 unfunded channels; so do we.
+    max_open_delegations_per_session: Count = 4
+    #: Messages that wait for a wallet that is away; the oldest go first.
+    max_queued_bytes_per_wallet: Bytes = 1 << 20
+    #: The same for all wallets together.
+    max_queued_bytes: Bytes = 256 << 20
+    #: Whatever waits for one wallet socket; a socket that is further behind is closed.
+    max_queued_bytes_per_socket: Bytes = 2 << 20
