@@ -1,0 +1,72 @@
+"""Which addresses the relay dials."""
+
+from ipaddress import ip_address
+
+import pytest
+
+from lightning_proxy.relay import DialSettings
+from lightning_proxy.relay.dialler import DialPolicy
+
+PUBLIC = ["1.1.1.1", "8.8.8.8", "2606:4700::1111", "::ffff:1.1.1.1", "2002:808:808::1"]
+LOOPBACK = ["127.0.0.1", "127.255.255.254", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1"]
+PRIVATE = [
+    "10.0.0.1",
+    "172.16.0.1",
+    "192.168.0.1",
+    "169.254.169.254",
+    "100.64.0.1",
+    "192.0.2.1",
+    "198.18.0.1",
+    "240.0.0.1",
+    "255.255.255.255",
+    "fc00::1",
+    "fe80::1",
+    "2001:db8::1",
+    "::ffff:10.0.0.1",
+    "64:ff9b::a00:1",
+    "2002:a00:1::1",
+]
+NEVER = ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "::ffff:224.0.0.1"]
+
+
+def policy(*, relay_on_loopback: bool = False, **settings: object) -> DialPolicy:
+    return DialPolicy(DialSettings(**settings), relay_on_loopback=relay_on_loopback)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_public_addresses_are_dialled(address: str) -> None:
+    assert policy().allows(ip_address(address))
+
+
+@pytest.mark.parametrize("address", LOOPBACK + PRIVATE + NEVER)
+def test_others_are_not(address: str) -> None:
+    assert not policy().allows(ip_address(address))
+
+
+@pytest.mark.parametrize("address", LOOPBACK)
+def test_a_relay_on_loopback_dials_loopback_unless_told_not_to(address: str) -> None:
+    assert policy(relay_on_loopback=True).allows(ip_address(address))
+    assert policy(allow_loopback=True).allows(ip_address(address))
+    assert not policy(relay_on_loopback=True, allow_loopback=False).allows(ip_address(address))
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_private_addresses_when_allowed(address: str) -> None:
+    assert policy(allow_private=True).allows(ip_address(address))
+    assert not policy(relay_on_loopback=True).allows(ip_address(address))
+
+
+@pytest.mark.parametrize("address", NEVER)
+def test_some_are_never_peers(address: str) -> None:
+    settings = policy(relay_on_loopback=True, allow_private=True, allow_loopback=True)
+    assert not settings.allows(ip_address(address))
+
+
+def test_networks_by_name_and_refusal_wins() -> None:
+    chosen = policy(allow=["10.1.0.0/16", "fd00::/8"], deny=["10.1.2.0/24", "1.1.1.1/32"])
+    assert chosen.allows(ip_address("10.1.1.1"))
+    assert chosen.allows(ip_address("fd00::7"))
+    assert not chosen.allows(ip_address("10.1.2.3"))
+    assert not chosen.allows(ip_address("::ffff:10.1.2.3"))
+    assert not chosen.allows(ip_address("1.1.1.1"))
+    assert not chosen.allows(ip_address("10.2.0.1"))
