@@ -12,7 +12,6 @@ help:
 	@echo "make demo     the main job, on this machine, in seconds"
 	@echo "make test     the fast tests"
 	@echo "make lint     ruff, mypy --strict, cython-lint, clang-format"
-	@echo "make interop  real peers: lnd, LDK, Electrum, pyln-proto, npm clients (first run: ~15 minutes)"
 	@echo "make bench    the benchmarks"
 	@echo "make clean    remove .venv and what was built"
 
@@ -47,7 +46,6 @@ format: $(VENV)/.ready
 	$(BIN)/clang-format -i $(wildcard src/lightning_proxy/transport/kernel/*.[ch])
 
 interop: $(VENV)/.ready
-	$(BIN)/pip install --quiet 'pyln-proto==26.6.9'
 	$(BIN)/python -m tests.interop.lab.build
 	$(BIN)/pytest tests/interop -p no:cacheprovider
 

@@ -66,6 +66,15 @@ def is_shutdown_script(script: bytes, features: Features) -> bool:
     return False
 
 
+def channel_id_of(funding_txid: bytes, funding_output_index: int) -> bytes:
+    """The `channel_id` (32 bytes) that follows the temporary one, from `funding_created`'s fields.
+
+    BOLT #2: the index changes the last two bytes.
+    """
+    tail = int.from_bytes(funding_txid[-2:], "big") ^ funding_output_index
+    return funding_txid[:-2] + tail.to_bytes(2, "big")
+
+
 def check_open_channel(
     message: OpenChannel,
     features: Features = _ANY_SEGWIT,

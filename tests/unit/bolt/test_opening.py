@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from lightning_proxy.bolt.errors import RequirementError
 from lightning_proxy.bolt.features import Feature, Features
 from lightning_proxy.bolt.opening import (
+    channel_id_of,
     check_accept_channel,
     check_open_channel,
     is_shutdown_script,
@@ -217,3 +218,10 @@ def test_shutdown_scripts(script: bytes, needs: Features) -> None:
 )
 def test_no_shutdown_scripts(script: bytes) -> None:
     assert not is_shutdown_script(script, ANY_SEGWIT | SIMPLE_CLOSE)
+
+
+def test_channel_id_of() -> None:
+    txid = bytes(range(32))
+    assert channel_id_of(txid, 0) == txid
+    assert channel_id_of(txid, 1) == txid[:-1] + b"\x1e"
+    assert channel_id_of(txid, 0xFFFF) == txid[:-2] + b"\xe1\xe0"

@@ -1,0 +1,400 @@
+"""The SDK: a wallet at a relay, with its sessions, its answers and what happens to it."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, Final, Self, TypeVar
+
+import aiohttp
+import structlog
+from msgspec import UNSET
+
+from lightning_proxy.bolt.address import NodeAddress, parse
+from lightning_proxy.bolt.errors import AddressError, BoltError
+from lightning_proxy.bolt.messages import Init, decode
+from lightning_proxy.rpc import (
+    Adopt,
+    Close,
+    Closed,
+    Connect,
+    Connected,
+    Delegate,
+    DirectionState,
+    Done,
+    Envelope,
+    ErrorCode,
+    Handshake,
+    HandshakeDone,
+    PeerMessage,
+    Rejected,
+    RpcError,
+    SessionInfo,
+    Sessions,
+    Voided,
+    WalletSettings,
+    decode_params,
+    encode_error,
+    normal_origin,
+)
+from lightning_proxy.transport.handshake import HandshakeError
+from lightning_proxy.wallet.connection import Connection, OnFrame
+from lightning_proxy.wallet.delegations import Delegations
+from lightning_proxy.wallet.errors import (
+    ConnectionLost,
+    HandshakeFailed,
+    RelayError,
+    RelayMisbehaved,
+    WalletError,
+)
+from lightning_proxy.wallet.events import (
+    Disconnected,
+    Event,
+    MessageReceived,
+    ReceivedMessage,
+    Reconnected,
+    SessionClosed,
+)
+from lightning_proxy.wallet.keys import WalletKeys
+from lightning_proxy.wallet.session import Session
+from lightning_proxy.wallet.signer import Signer
+from lightning_proxy.wallet.stream import Stream
+
+_log = structlog.get_logger()
+
+#: Events that wait for a reader; of more, the oldest go.
+_MAX_EVENTS: Final = 1024
+#: Seconds; the relay's own limits for dialling and the handshake are shorter.
+_REQUEST_TIMEOUT: Final = 90.0
+#: With these a relay says no for good; with others it may be asked again.
+_FINAL: Final = frozenset(
+    {
+        ErrorCode.UNAUTHENTICATED.code,
+        ErrorCode.FORBIDDEN.code,
+        ErrorCode.METHOD_UNKNOWN.code,
+    }
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to wait before dialling again: doubling, from `first` to `most` seconds.
+
+    Half of it is left to chance, so that a relay's wallets don't come back all at once. A
+    connection that held for `most` seconds starts the count anew.
+    """
+
+    first: float = 0.5
+    most: float = 30.0
+
+    def delay(self, attempt: int) -> float:
+        """Seconds before this attempt, the first being 0."""
+        delay = min(self.most, self.first * 2.0 ** min(attempt, 32))
+        return delay * (0.5 + random.random() / 2)  # noqa: S311 - no secret
+
+
+class Wallet:
+    """Use as an async context manager: entering dials and authenticates, once.
+
+    Entering raises `ConnectionLost`, `OriginMismatch`, `RelayError`, `RelayMisbehaved`. Afterwards
+    a lost connection is made again by itself; a relay that then says no for good ends the wallet,
+    and every method raises that error. Leaving keeps the sessions at the relay.
+
+    `signer` answers delegations; without one they stay open. `token` is the operator's access
+    token. `on_frame` sees all that crosses the relay's socket, transport keys included.
+    """
+
+    def __init__(
+        self,
+        relay_url: str,
+        keys: WalletKeys,
+        *,
+        signer: Signer | None = None,
+        token: str | None = None,
+        on_frame: OnFrame | None = None,
+        backoff: Backoff | None = None,
+        request_timeout: float = _REQUEST_TIMEOUT,
+    ) -> None:
+        normal_origin(relay_url)  # raises ValueError here, not when it is dialled
+        self.settings: WalletSettings | None = None
+        self._relay_url = relay_url
+        self._keys = keys
+        self._token = token
+        self._on_frame = on_frame
+        self._backoff = backoff or Backoff()
+        self._request_timeout = request_timeout
+        self._events: Stream[Event] = Stream(_MAX_EVENTS)
+        self._delegations = Delegations(signer, self._reply, self._events.put)
+        self._sessions: dict[str, Session] = {}
+        self._errands: set[asyncio.Task[None]] = set()
+
+    @property
+    def node_id(self) -> bytes:
+        """The wallet's node id, 33 bytes."""
+        return self._keys.node_id
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            self._http = await stack.enter_async_context(aiohttp.ClientSession())
+            connection = await self._dial()
+            # The supervisor closes what it serves, but who leaves at once cancels it unstarted.
+            stack.push_async_callback(connection.close)
+            self._online: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+            self._online.set_result(connection)
+            self._supervisor = asyncio.create_task(self._supervise(connection))
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        tasks = (self._supervisor, *self._errands)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._delegations.close()
+        await self._stack.aclose()
+        self._end(ConnectionLost("This wallet is closed; the relay keeps its sessions."), None)
+
+    # ---- what a wallet can do ----
+
+    async def connect(self, peer: str, init: Init | None = None) -> Session:
+        """Have the relay connect to a peer, "pubkey@host:port", and hand it the transport keys.
+
+        `init` is what the relay says for this wallet (features, networks); None: its default.
+        Raises `HandshakeFailed` if another node answers, bolt's `AddressError` for an address that
+        is none, and what `request` raises.
+        """
+        address = parse(peer)
+        initiator = self._keys.initiator(address.node_id)
+        connected = await self.request(
+            "connect", Connect(peer, initiator.act_one().hex()), Connected
+        )
+        try:
+            act_three = initiator.act_two(bytes.fromhex(connected.act_two))
+        except HandshakeError as error:
+            self._run_errand(self._give_up(connected.session_id))
+            raise HandshakeFailed(f"{peer} is not that node: {error}.") from None
+        keys = initiator.keys
+        chaining_key = keys.chaining_key.hex()
+        # Before the peer can say anything, there is somebody to hear it.
+        session = self._add_session(connected.session_id, address)
+        try:
+            done = await self.request(
+                "handshake",
+                Handshake(
+                    session_id=session.id,
+                    act_three=act_three.hex(),
+                    sending=DirectionState(keys.sending_key.hex(), 0, chaining_key),
+                    receiving=DirectionState(keys.receiving_key.hex(), 0, chaining_key),
+                    init=None if init is None else init.encode().hex(),
+                ),
+                HandshakeDone,
+            )
+            session.peer_init = _read_init(done.init)
+        except BaseException:
+            self._sessions.pop(session.id, None)
+            raise
+        return session
+
+    async def sessions(self) -> list[SessionInfo]:
+        """All of this wallet's sessions at the relay, whoever made them."""
+        return await self.request("sessions", Sessions(), list[SessionInfo])
+
+    async def adopt(self, session_id: str) -> Session:
+        """Take over a session that was made over REST."""
+        return self._know(await self.request("adopt", Adopt(session_id), SessionInfo))
+
+    def session(self, session_id: str) -> Session:
+        """The handle of a session that the relay held when this wallet came, or that it made since.
+
+        Raises `KeyError`.
+        """
+        return self._sessions[session_id]
+
+    async def close_session(self, session_id: str) -> None:
+        """Close a session of this wallet's, known here or not."""
+        await self.request("close", Close(session_id), Done)
+
+    def events(self) -> AsyncIterator[Event]:
+        """All that happens from the first connection on, for one reader, until the wallet ends.
+
+        Raises the `WalletError` by which it ended.
+        """
+        return self._events
+
+    async def request(self, method: str, params: Any, kind: type[T]) -> T:
+        """Ask the relay; waits for it where the connection is just being made again.
+
+        Raises `RelayError` when it says no, `ConnectionLost` when the connection breaks before the
+        answer or none came in time, `RelayMisbehaved`.
+        """
+        try:
+            async with asyncio.timeout(self._request_timeout):
+                connection = await asyncio.shield(self._online)
+                return await connection.request(method, params, kind)
+        except TimeoutError:
+            raise ConnectionLost(f"The relay did not answer {method} in time.") from None
+
+    # ---- the connection ----
+
+    async def _dial(self) -> Connection:
+        connection = await Connection.open(
+            self._http, self._relay_url, self._keys, self._token, self._on_frame
+        )
+        self.settings = connection.authenticated.settings
+        try:
+            for info in connection.authenticated.sessions:
+                self._know(info)
+        except RelayMisbehaved:
+            await connection.close()
+            raise
+        return connection
+
+    async def _supervise(self, connection: Connection) -> None:
+        """Keep a connection until the wallet is closed or the relay says no for good."""
+        clock = asyncio.get_running_loop().time
+        attempt = 0
+        try:
+            while True:
+                since = clock()
+                reason = await connection.serve(self._take)
+                if clock() - since >= self._backoff.most:
+                    attempt = 0
+                self._online = asyncio.get_running_loop().create_future()
+                _log.info("relay_lost", reason=reason)
+                self._events.put(Disconnected(reason))
+                connection, attempt = await self._dial_again(attempt)
+                self._online.set_result(connection)
+                self._events.put(Reconnected())
+                self._run_errand(self._reconcile())
+        except WalletError as error:
+            _log.warning("relay_refused", error=str(error))
+            self._end(error, error)
+
+    async def _dial_again(self, attempt: int) -> tuple[Connection, int]:
+        while True:
+            await asyncio.sleep(self._backoff.delay(attempt))
+            attempt += 1
+            try:
+                return await self._dial(), attempt
+            except ConnectionLost as error:
+                _log.info("relay_unreachable", attempt=attempt, reason=str(error))
+            except RelayError as error:
+                if error.code in _FINAL:
+                    raise
+                _log.info("relay_busy", attempt=attempt, code=error.code)
+
+    async def _reconcile(self) -> None:
+        """Find sessions that ended while this wallet was away, and nobody could tell it.
+
+        The relay answers in order: what waited for the wallet, `closed` included, came before.
+        """
+        known = set(self._sessions)
+        listed = {info.session_id for info in await self.sessions()}
+        for session_id in known - listed:
+            self._session_over(session_id, "the relay no longer holds it")
+
+    async def _give_up(self, session_id: str) -> None:
+        await self.close_session(session_id)
+
+    def _run_errand(self, work: Coroutine[Any, Any, None]) -> None:
+        """Something that nobody waits for, and that may fail."""
+
+        async def run() -> None:
+            try:
+                await work
+            except WalletError as error:
+                _log.info("errand_failed", error=str(error))
+
+        task = asyncio.create_task(run())
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+
+    async def _reply(self, text: str) -> None:
+        if not self._online.done():
+            raise ConnectionLost("The relay is gone; it will ask again.")
+        await self._online.result().post(text)
+
+    def _end(self, error: WalletError, for_events: WalletError | None) -> None:
+        """The wallet is over, for good."""
+        if not self._online.done():
+            self._online.set_exception(error)
+            self._online.exception()
+        for session in self._sessions.values():
+            session.abandon(error)
+        self._sessions.clear()
+        self._events.end(for_events)
+
+    # ---- what the relay says ----
+
+    async def _take(self, envelope: Envelope) -> None:
+        """A request or a notification of the relay's."""
+        try:
+            match envelope.method:
+                case "delegate":
+                    await self._take_delegate(decode_params(envelope.params, Delegate))
+                case "message":
+                    self._take_message(decode_params(envelope.params, PeerMessage))
+                    # A burst arrives without a pause: whoever reads messages gets a turn for each.
+                    await asyncio.sleep(0)
+                case "closed":
+                    closed = decode_params(envelope.params, Closed)
+                    self._session_over(closed.session_id, closed.reason)
+                case "voided":
+                    self._delegations.void(decode_params(envelope.params, Voided))
+                case "rejected":
+                    self._events.put(decode_params(envelope.params, Rejected))
+                case _:
+                    raise RpcError(ErrorCode.METHOD_UNKNOWN, "This wallet has no such method.")
+        except RpcError as error:
+            _log.warning("relay_request_unreadable", code=error.error.code)
+            if envelope.id is not UNSET:
+                await self._reply(encode_error(envelope.id, error))
+
+    async def _take_delegate(self, delegate: Delegate) -> None:
+        session = self._sessions.get(delegate.session_id)
+        await self._delegations.take(delegate, session.peer.node_id if session else None)
+
+    def _take_message(self, message: PeerMessage) -> None:
+        received = ReceivedMessage(message.sequence, bytes.fromhex(message.message))
+        session = self._sessions.get(message.session_id)
+        if session is not None:
+            session.put(received)
+        self._events.put(MessageReceived(message.session_id, received))
+
+    # ---- sessions ----
+
+    def _add_session(self, session_id: str, peer: NodeAddress) -> Session:
+        session = self._sessions[session_id] = Session(self, session_id, peer)
+        return session
+
+    def _know(self, info: SessionInfo) -> Session:
+        """The handle of a session that the relay describes."""
+        session = self._sessions.get(info.session_id)
+        if session is None:
+            try:
+                peer = parse(info.peer)
+            except AddressError as error:
+                raise RelayMisbehaved(f"The relay lists a session with nobody: {error}.") from None
+            session = self._add_session(info.session_id, peer)
+        if info.init is not None:
+            session.peer_init = _read_init(info.init)
+        return session
+
+    def _session_over(self, session_id: str, reason: str) -> None:
+        session = self._sessions.pop(session_id, None)
+        if session is not None:
+            session.end(reason)
+        self._events.put(SessionClosed(session_id, reason))
+
+
+def _read_init(text: str) -> Init:
+    try:
+        init = decode(bytes.fromhex(text))
+    except BoltError as error:
+        raise RelayMisbehaved(f"What the relay calls the peer's init is none: {error}.") from None
+    if not isinstance(init, Init):
+        raise RelayMisbehaved(f"What the relay calls the peer's init is a message {init.NAME}.")
+    return init

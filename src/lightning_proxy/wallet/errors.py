@@ -1,0 +1,54 @@
+"""Every failure that a wallet's user is told of, each with a sentence that says what happened."""
+
+
+class WalletError(Exception):
+    """The base of all errors below."""
+
+
+class ConnectionLost(WalletError):
+    """The relay can't be reached, or the connection broke while something was under way."""
+
+
+class OriginMismatch(WalletError):
+    """The relay asked for a signature that is good for another relay; none was made."""
+
+    def __init__(self, told: str, dialled: str) -> None:
+        super().__init__(
+            f"The relay calls itself {told!r}, but this wallet dialled {dialled!r}: "
+            "it signs for nobody else. Dial the relay by the name that it knows."
+        )
+        self.told = told
+        self.dialled = dialled
+
+
+class RelayError(WalletError):
+    """The relay said no: `code` is stable (`rpc.ErrorCode`), `sentence` says what to do."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
+
+
+class RelayMisbehaved(WalletError):
+    """The relay answered with something that the contract does not allow."""
+
+
+class HandshakeFailed(WalletError):
+    """The peer's act two is not that of the node that was to be reached (BOLT #8)."""
+
+
+class KeystoreError(WalletError):
+    """The file with the keys can't be made or read."""
+
+
+class WrongPassphrase(KeystoreError):
+    """The passphrase does not open the file, or what it protects was changed."""
+
+
+class RecordError(WalletError):
+    """The wallet's record can't be made, read or written."""
+
+
+class PolicyError(WalletError):
+    """A policy file that can't be read."""

@@ -1,0 +1,306 @@
+"""Builds every real peer once, into a cache: ``python -m tests.interop.lab.build``.
+
+Each component lives in a folder named by the hash of its recipe, so a second run only looks. A
+build happens in a temporary folder that is renamed when all went well.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import inspect
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+LND_TAGS = (
+    "integration dev autopilotrpc chainrpc invoicesrpc peersrpc routerrpc signrpc walletrpc "
+    "watchtowerrpc wtclientrpc"
+)
+ELECTRUM_VERSION = "4.3.4*"
+
+
+class BuildError(Exception):
+    """A component can't be had on this machine; the message says what is missing."""
+
+
+def cache() -> Path:
+    """The folder that holds all that was built (not created here)."""
+    if chosen := os.environ.get("LIGHTNING_PROXY_LAB"):
+        return Path(chosen).absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base).absolute() / "lightning-proxy-lab"
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+class Workshop:
+    """Runs one component's commands, keeps their output, and shows that time passes."""
+
+    def __init__(self, name: str, recipe: Path, out: Path) -> None:
+        self.name = name
+        self.recipe = recipe
+        self.out = out
+        self.log = cache() / f"{name}.log"
+        self.log.unlink(missing_ok=True)
+
+    def run(self, *argv: str | Path, cwd: Path | None = None, **env: str) -> None:
+        """Runs a command to its end; BuildError with the end of its output when it fails."""
+        started = time.monotonic()
+        words = [str(word) for word in argv]
+        title = " ".join(Path(word).name for word in words[:3])
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                words,
+                cwd=cwd or self.out,
+                env=os.environ | env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+            try:
+                while True:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        status = process.wait(timeout=15)
+                        break
+                    say(f"{self.name}: {title} … {time.monotonic() - started:.0f} s")
+            finally:
+                process.kill()
+                process.wait()
+        if status != 0:
+            tail = self.log.read_text(errors="replace").splitlines()[-20:]
+            raise BuildError(f"{self.name}: {title} failed ({status}):\n" + "\n".join(tail))
+        say(f"{self.name}: {title} done, {time.monotonic() - started:.1f} s")
+
+    def venv(self, requirements: Path) -> None:
+        """Makes a Python environment in the output folder (its ``bin/python`` survives a move)."""
+        self.run(sys.executable, "-m", "venv", self.out / "venv")
+        pip = (self.out / "venv/bin/python", "-m", "pip", "install", "--quiet")
+        self.run(*pip, "--requirement", requirements)
+
+    def unpack(self, package: str) -> None:
+        """Unpacks a Debian package of this machine's release below the output folder."""
+        download = ("apt-get", "download", package)
+        try:
+            self.run(*download)
+        except BuildError:
+            self.run("apt-get", "update")  # a fresh machine knows no package yet
+            self.run(*download)
+        for archive in self.out.glob("*.deb"):
+            self.run("dpkg-deb", "-x", archive, self.out)
+            archive.unlink()
+
+
+def build_lnd(shop: Workshop) -> None:
+    packages = (
+        "github.com/btcsuite/btcd",
+        "github.com/lightningnetwork/lnd/cmd/lncli",
+        "github.com/lightningnetwork/lnd/cmd/lnd",
+    )
+    flags = ("-mod=readonly", "-trimpath", "-ldflags", "-s -w", "-tags", LND_TAGS)
+    output = f"{shop.out}/bin/"
+    shop.run("go", "build", *flags, "-o", output, *packages, cwd=shop.recipe, CGO_ENABLED="0")
+
+
+def build_ldk(shop: Workshop) -> None:
+    source = shop.out / "source"
+    shutil.copytree(shop.recipe, source, ignore=shutil.ignore_patterns("Cargo.lock"))
+    # Versions and checksums are ours to pin; the registry's name is for this machine's cargo.
+    shop.run("cargo", "generate-lockfile", cwd=source)
+    found = re.search(r'^source = "(.+)"$', (source / "Cargo.lock").read_text(), re.MULTILINE)
+    if found is None:
+        raise BuildError("ldk: cargo names no registry")
+    pinned = (source / "Cargo.lock.in").read_text().replace("REGISTRY", found[1])
+    (source / "Cargo.lock").write_text(pinned)
+    # The target folder stays: a change to our own source then takes seconds, not minutes.
+    shop.run(
+        *("cargo", "install", "--locked", "--path", source, "--root", shop.out),
+        *("--target-dir", cache() / "cargo-target"),
+    )
+    shutil.rmtree(source)
+
+
+def build_npm(shop: Workshop) -> None:
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(shop.recipe / name, shop.out)
+    shop.run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+
+
+def build_electrum(shop: Workshop) -> None:
+    shop.unpack(f"python3-electrum={ELECTRUM_VERSION}")
+    shop.unpack("libsecp256k1-1")
+    # Electrum looks for the library beside its own modules first.
+    (library,) = shop.out.glob("usr/lib/*/libsecp256k1.so.1")
+    package = shop.out / "usr/lib/python3/dist-packages/electrum"
+    shutil.copy(library, package / library.name)
+    shop.venv(shop.recipe / "requirements.txt")
+
+
+def build_pyln(shop: Workshop) -> None:
+    shop.venv(shop.recipe / "requirements.txt")
+
+
+@dataclass(frozen=True)
+class Component:
+    """One thing to build: what it takes, what must be there afterwards, what its key covers."""
+
+    name: str
+    build: Callable[[Workshop], None]
+    tools: dict[str, str]
+    yields: tuple[str, ...]
+    recipe_files: tuple[str, ...]
+    inputs: tuple[object, ...] = ()
+
+    @property
+    def recipe(self) -> Path:
+        return HERE / self.name
+
+    def key(self) -> str:
+        """Hashes what the result depends on: this machine, the build function, the recipe."""
+        digest = hashlib.sha256()
+        machine = (platform.system(), platform.machine())
+        digest.update(repr((machine, inspect.getsource(self.build), self.inputs)).encode())
+        files = {path for pattern in self.recipe_files for path in self.recipe.glob(pattern)}
+        for path in sorted(files):
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(self.recipe)} {len(content)}\n".encode() + content)
+        return digest.hexdigest()[:16]
+
+    @property
+    def home(self) -> Path:
+        return cache() / f"{self.name}-{self.key()}"
+
+    def missing_tools(self) -> list[str]:
+        return [
+            f"{self.name} needs {tool}: {cure}"
+            for tool, cure in self.tools.items()
+            if shutil.which(tool) is None
+        ]
+
+
+PYTHON_PACKAGES = ("requirements.txt",)
+PYTHON = (sys.base_prefix, sys.version_info[:3])
+DEBIAN = "Debian 12 or a system with its packages"
+COMPONENTS = (
+    Component(
+        "npm",
+        build_npm,
+        {"node": "install Node.js 18 or newer", "npm": "install npm"},
+        ("node_modules/bolt08", "node_modules/bolt02", "node_modules/@node-lightning/noise"),
+        ("package*.json",),
+    ),
+    Component("pyln", build_pyln, {}, ("venv/bin/python",), PYTHON_PACKAGES, PYTHON),
+    Component(
+        "electrum",
+        build_electrum,
+        {"apt-get": DEBIAN, "dpkg-deb": DEBIAN},
+        ("venv/bin/python", "usr/lib/python3/dist-packages/electrum/lntransport.py"),
+        PYTHON_PACKAGES,
+        (ELECTRUM_VERSION, *PYTHON),
+    ),
+    Component(
+        "ldk",
+        build_ldk,
+        {"cargo": "install Rust 1.85 or newer (rustup)", "cc": "install a C compiler (gcc)"},
+        ("bin/ldk-node",),
+        ("Cargo.*", "src/*.rs"),
+    ),
+    Component(
+        "lnd",
+        build_lnd,
+        {"go": "install Go 1.24.11 or newer"},
+        ("bin/lnd", "bin/lncli", "bin/btcd"),
+        ("go.*",),
+        (LND_TAGS,),
+    ),
+)
+
+
+def home(name: str) -> Path:
+    """The folder of a component that was built; BuildError when it wasn't."""
+    (component,) = (component for component in COMPONENTS if component.name == name)
+    if not component.home.is_dir():
+        raise BuildError(
+            f"{name} is not built: run python -m tests.interop.lab.build (make interop)"
+        )
+    return component.home
+
+
+@contextlib.contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Keeps two builds out of one cache."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another build is at work here: waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def provide(component: Component) -> bool:
+    """Builds a component unless it is there; removes what earlier recipes made. True if built."""
+    target = component.home
+    if target.is_dir():
+        return False
+    if missing := component.missing_tools():
+        raise BuildError("\n".join(missing))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{component.name}-", dir=cache()))
+    try:
+        temporary.chmod(0o755)  # apt-get reads it as another user
+        component.build(Workshop(component.name, component.recipe, temporary))
+        for name in component.yields:
+            if not (temporary / name).exists():
+                raise BuildError(f"{component.name}: the build made no {name}")
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    for stale in cache().glob(f"{component.name}-*"):
+        if stale != target:
+            shutil.rmtree(stale)
+    return True
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.interop.lab.build", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    names = [component.name for component in COMPONENTS]
+    parser.add_argument("--only", choices=names, action="append", help="leave out the others")
+    options = parser.parse_args()
+    wanted = [item for item in COMPONENTS if not options.only or item.name in options.only]
+    result: dict[str, dict[str, object]] = {}
+    failures = []
+    with locked(cache()):
+        for component in wanted:
+            started = time.monotonic()
+            try:
+                built = provide(component)
+            except BuildError as error:
+                failures.append(str(error))
+                say(str(error))
+                continue
+            seconds = round(time.monotonic() - started, 1)
+            say(f"{component.name}: {f'built in {seconds} s' if built else 'ready'}")
+            path = str(component.home)
+            result[component.name] = {"path": path, "built": built, "seconds": seconds}
+    if options.json:
+        print(json.dumps({"cache": str(cache()), "components": result, "failures": failures}))
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+//! An LDK node on a made-up regtest chain, driven over HTTP on loopback.
+//!
+//! `ldk-node --listen ADDR:PORT --http ADDR:PORT [--tick-seconds N]` prints one JSON line when it
+//! is ready, `{"node_id", "address", "http"}` (port 0 takes a free one), logs to stderr, and ends
+//! when its standard input does.
+
+mod api;
+mod chain;
+mod custom;
+mod events;
+mod http;
+mod node;
+
+use std::fs::File;
+use std::io::{Error, Read, Result};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::node::Node;
+
+struct Options {
+    listen: SocketAddr,
+    http: SocketAddr,
+    tick: Duration,
+}
+
+fn options() -> Result<Options> {
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+    // Ten seconds are what LDK's own background processor takes.
+    let mut options = Options {
+        listen: loopback,
+        http: loopback,
+        tick: Duration::from_secs(10),
+    };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(name) = arguments.next() {
+        let value = arguments.next().unwrap_or_default();
+        let bad = |_| Error::other(format!("{name} can't be {value:?}"));
+        match name.as_str() {
+            "--listen" => options.listen = value.parse().map_err(|_| bad(()))?,
+            "--http" => options.http = value.parse().map_err(|_| bad(()))?,
+            "--tick-seconds" => {
+                let seconds: u64 = value.parse().map_err(|_| bad(()))?;
+                options.tick = Duration::from_secs(seconds.max(1));
+            }
+            _ => return Err(Error::other(format!("no such option: {name}"))),
+        }
+    }
+    if !(options.listen.ip().is_loopback() && options.http.ip().is_loopback()) {
+        return Err(Error::other(
+            "this node serves tests: it listens on loopback only",
+        ));
+    }
+    Ok(options)
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> Result<()> {
+    let options = options()?;
+    let mut seed = [0; 32];
+    File::open("/dev/urandom")?.read_exact(&mut seed)?;
+    let node = Arc::new(Node::new(&seed));
+    let peers = TcpListener::bind(options.listen).await?;
+    let http = TcpListener::bind(options.http).await?;
+    println!(
+        "{}",
+        json!({
+            "node_id": node.node_id().to_string(),
+            "address": peers.local_addr()?.to_string(),
+            "http": http.local_addr()?.to_string(),
+        })
+    );
+    let clock = node.clone();
+    let mut stdin = tokio::io::stdin();
+    let mut ignored = [0; 256];
+    tokio::select! {
+        _ = async move { clock.run(options.tick).await } => Ok(()),
+        result = accept_peers(&node, peers) => result,
+        result = accept_drivers(&node, http) => result,
+        _ = async { while matches!(stdin.read(&mut ignored).await, Ok(1..)) {} } => {
+            // Tokio's own reader of stdin would otherwise hold the process at its end.
+            std::process::exit(0)
+        },
+    }
+}
+
+async fn accept_peers(node: &Node, listener: TcpListener) -> Result<()> {
+    loop {
+        let stream = listener.accept().await?.0.into_std()?;
+        let peers = node.peers.clone();
+        tokio::spawn(async move { lightning_net_tokio::setup_inbound(peers, stream).await });
+    }
+}
+
+async fn accept_drivers(node: &Arc<Node>, listener: TcpListener) -> Result<()> {
+    loop {
+        let stream = listener.accept().await?.0;
+        let node = node.clone();
+        tokio::spawn(async move {
+            if let Err(error) = serve(&node, stream).await {
+                eprintln!("a driver's connection broke: {error}");
+            }
+        });
+    }
+}
+
+async fn serve(node: &Node, mut stream: TcpStream) -> Result<()> {
+    let answer = match http::read_request(&mut stream).await? {
+        Ok(request) => api::answer(node, &request).await,
+        Err(failure) => Err(failure),
+    };
+    http::write_answer(&mut stream, answer).await
+}

@@ -1,0 +1,401 @@
+//! One LDK node: its parts put together, its events carried on, its clock.
+
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use lightning::bitcoin::hashes::{sha256, Hash};
+use lightning::bitcoin::secp256k1::PublicKey;
+use lightning::bitcoin::Amount;
+use lightning::chain::chainmonitor::{ChainMonitor, Persist};
+use lightning::chain::channelmonitor::{ChannelMonitor, ChannelMonitorUpdate};
+use lightning::chain::{BestBlock, ChannelMonitorUpdateStatus, Filter, Listen};
+use lightning::events::{Event, EventsProvider};
+use lightning::ln::channelmanager::{ChainParameters, ChannelManager};
+use lightning::ln::peer_handler::{IgnoringMessageHandler, MessageHandler, PeerManager};
+use lightning::onion_message::messenger::NullMessageRouter;
+use lightning::routing::gossip::{NetworkGraph, P2PGossipSync};
+use lightning::routing::router::DefaultRouter;
+use lightning::routing::scoring::FixedPenaltyScorer;
+use lightning::routing::utxo::UtxoLookup;
+use lightning::sign::ecdsa::EcdsaChannelSigner;
+use lightning::sign::{EntropySource, InMemorySigner, KeysManager, NodeSigner};
+use lightning::util::config::UserConfig;
+use lightning::util::logger::{Level, Logger, Record};
+use lightning::util::persist::MonitorName;
+use lightning_net_tokio::SocketDescriptor;
+use serde_json::json;
+use tokio::time::{interval, sleep};
+
+use crate::chain::{Chain, NETWORK};
+use crate::custom::CustomMessages;
+use crate::events::{features_hex, Events};
+
+/// How often LDK asks to have its channels looked after.
+const CHANNEL_TICK: Duration = Duration::from_secs(60);
+
+/// The longest that an event waits when no future announces it.
+const POLL: Duration = Duration::from_millis(100);
+
+pub struct Stderr;
+
+impl Logger for Stderr {
+    fn log(&self, record: Record) {
+        if record.level >= Level::Debug {
+            eprintln!(
+                "{} {}:{} {}",
+                record.level, record.module_path, record.line, record.args
+            );
+        }
+    }
+}
+
+/// Monitors live as long as the process: nothing to store.
+pub struct Forgetful;
+
+impl<S: EcdsaChannelSigner> Persist<S> for Forgetful {
+    fn persist_new_channel(
+        &self,
+        _: MonitorName,
+        _: &ChannelMonitor<S>,
+    ) -> ChannelMonitorUpdateStatus {
+        ChannelMonitorUpdateStatus::Completed
+    }
+
+    fn update_persisted_channel(
+        &self,
+        _: MonitorName,
+        _: Option<&ChannelMonitorUpdate>,
+        _: &ChannelMonitor<S>,
+    ) -> ChannelMonitorUpdateStatus {
+        ChannelMonitorUpdateStatus::Completed
+    }
+
+    fn archive_persisted_channel(&self, _: MonitorName) {}
+}
+
+type Graph = Arc<NetworkGraph<Arc<Stderr>>>;
+type Monitor = ChainMonitor<
+    InMemorySigner,
+    Arc<dyn Filter + Send + Sync>,
+    Arc<Chain>,
+    Arc<Chain>,
+    Arc<Stderr>,
+    Arc<Forgetful>,
+    Arc<KeysManager>,
+>;
+type Router = DefaultRouter<
+    Graph,
+    Arc<Stderr>,
+    Arc<KeysManager>,
+    Arc<RwLock<FixedPenaltyScorer>>,
+    (),
+    FixedPenaltyScorer,
+>;
+type Channels = ChannelManager<
+    Arc<Monitor>,
+    Arc<Chain>,
+    Arc<KeysManager>,
+    Arc<KeysManager>,
+    Arc<KeysManager>,
+    Arc<Chain>,
+    Arc<Router>,
+    Arc<NullMessageRouter>,
+    Arc<Stderr>,
+>;
+type Gossip = P2PGossipSync<Graph, Arc<dyn UtxoLookup + Send + Sync>, Arc<Stderr>>;
+pub type Peers = PeerManager<
+    SocketDescriptor,
+    Arc<Channels>,
+    Arc<Gossip>,
+    Arc<IgnoringMessageHandler>,
+    Arc<Stderr>,
+    Arc<CustomMessages>,
+    Arc<KeysManager>,
+    Arc<Monitor>,
+>;
+
+pub struct Node {
+    pub chain: Arc<Chain>,
+    pub channels: Arc<Channels>,
+    pub custom: Arc<CustomMessages>,
+    pub events: &'static Events,
+    pub keys: Arc<KeysManager>,
+    pub peers: Arc<Peers>,
+    monitor: Arc<Monitor>,
+}
+
+impl Node {
+    /// A node that forgets all when it ends; `seed` is its identity.
+    pub fn new(seed: &[u8; 32]) -> Self {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("a clock past 1970");
+        let now_seconds = u32::try_from(now.as_secs()).expect("a clock before 2106");
+        let logger = Arc::new(Stderr);
+        let chain = Arc::new(Chain::new());
+        let keys = Arc::new(KeysManager::new(
+            seed,
+            now.as_secs(),
+            now.subsec_nanos(),
+            true,
+        ));
+        let monitor = Arc::new(Monitor::new(
+            None,
+            chain.clone(),
+            logger.clone(),
+            chain.clone(),
+            Arc::new(Forgetful),
+            keys.clone(),
+            keys.get_peer_storage_key(),
+        ));
+        let graph = Arc::new(NetworkGraph::new(NETWORK, logger.clone()));
+        let scorer = Arc::new(RwLock::new(FixedPenaltyScorer::with_penalty(0)));
+        let router = Router::new(graph.clone(), logger.clone(), keys.clone(), scorer, ());
+        let channels = Arc::new(Channels::new(
+            chain.clone(),
+            monitor.clone(),
+            chain.clone(),
+            Arc::new(router),
+            Arc::new(NullMessageRouter {}),
+            logger.clone(),
+            keys.clone(),
+            keys.clone(),
+            keys.clone(),
+            config(false, false),
+            ChainParameters {
+                network: NETWORK,
+                best_block: BestBlock::from_network(NETWORK),
+            },
+            now_seconds,
+        ));
+        // Never dropped, like the node itself: there is one for the whole process.
+        let events: &'static Events = Box::leak(Box::default());
+        let custom = Arc::new(CustomMessages::new(events));
+        let peers = Arc::new(Peers::new(
+            MessageHandler {
+                chan_handler: channels.clone(),
+                route_handler: Arc::new(Gossip::new(graph, None, logger.clone())),
+                onion_message_handler: Arc::new(IgnoringMessageHandler {}),
+                custom_message_handler: custom.clone(),
+                send_only_message_handler: monitor.clone(),
+            },
+            now_seconds,
+            &keys.get_secure_random_bytes(),
+            logger,
+            keys.clone(),
+        ));
+        Node {
+            chain,
+            channels,
+            custom,
+            events,
+            keys,
+            peers,
+            monitor,
+        }
+    }
+
+    pub fn node_id(&self) -> PublicKey {
+        self.channels.get_our_node_id()
+    }
+
+    /// Tells every part of the node of new blocks.
+    pub fn confirm(&self, transactions: Vec<lightning::bitcoin::Transaction>, blocks: u32) {
+        for (block, height) in self.chain.extend(transactions, blocks) {
+            self.channels.block_connected(&block, height);
+            self.monitor.block_connected(&block, height);
+        }
+    }
+
+    /// One timer tick of LDK's: a ping to every peer, and whoever left the last one unanswered is
+    /// disconnected.
+    pub fn tick(&self) {
+        self.peers.timer_tick_occurred();
+        self.channels.timer_tick_occurred();
+    }
+
+    /// Carries on what waits: events, HTLCs to settle, messages to send.
+    pub fn pump(&self) {
+        let handler = |event| {
+            self.handle(event);
+            Ok(())
+        };
+        self.channels.process_pending_events(&handler);
+        self.monitor.process_pending_events(&handler);
+        if self.channels.needs_pending_htlc_processing() {
+            self.channels.process_pending_htlc_forwards();
+            self.channels.process_pending_events(&handler);
+        }
+        self.peers.process_events();
+    }
+
+    /// Runs for ever: pumps when there is something to do, ticks every `peer_tick`.
+    pub async fn run(&self, peer_tick: Duration) {
+        let mut peer_timer = interval(peer_tick);
+        let mut channel_timer = interval(CHANNEL_TICK);
+        loop {
+            tokio::select! {
+                _ = self.channels.get_event_or_persistence_needed_future() => {},
+                _ = self.monitor.get_update_future() => {},
+                _ = sleep(POLL) => {},
+                _ = peer_timer.tick() => self.peers.timer_tick_occurred(),
+                _ = channel_timer.tick() => self.channels.timer_tick_occurred(),
+            }
+            self.pump();
+        }
+    }
+
+    fn handle(&self, event: Event) {
+        match event {
+            Event::FundingGenerationReady {
+                temporary_channel_id,
+                counterparty_node_id,
+                channel_value_satoshis,
+                output_script,
+                ..
+            } => {
+                self.events.push(json!({
+                    "event": "FundingGenerationReady",
+                    "temporary_channel_id": temporary_channel_id.to_string(),
+                    "node_id": counterparty_node_id.to_string(),
+                    "amount_sat": channel_value_satoshis,
+                    "output_script": output_script.to_hex_string(),
+                }));
+                let salt = sha256::Hash::hash(&self.node_id().serialize()).to_byte_array();
+                let value = Amount::from_sat(channel_value_satoshis);
+                let funding = self.chain.fund(&salt, value, output_script);
+                let funded = self.channels.funding_transaction_generated(
+                    temporary_channel_id,
+                    counterparty_node_id,
+                    funding,
+                );
+                if let Err(error) = funded {
+                    self.events.push(json!({
+                        "event": "FundingFailed",
+                        "temporary_channel_id": temporary_channel_id.to_string(),
+                        "reason": format!("{error:?}"),
+                    }));
+                }
+            }
+            Event::OpenChannelRequest {
+                temporary_channel_id,
+                counterparty_node_id,
+                funding_satoshis,
+                channel_type,
+                ..
+            } => {
+                let accepted = self.channels.accept_inbound_channel(
+                    &temporary_channel_id,
+                    &counterparty_node_id,
+                    0,
+                    None,
+                );
+                self.events.push(json!({
+                    "event": "OpenChannelRequest",
+                    "temporary_channel_id": temporary_channel_id.to_string(),
+                    "node_id": counterparty_node_id.to_string(),
+                    "amount_sat": funding_satoshis,
+                    "channel_type": features_hex(channel_type.le_flags()),
+                    "refused": accepted.err().map(|error| format!("{error:?}")),
+                }));
+            }
+            Event::ChannelPending {
+                channel_id,
+                counterparty_node_id,
+                funding_txo,
+                ..
+            } => self.events.push(json!({
+                "event": "ChannelPending",
+                "channel_id": channel_id.to_string(),
+                "node_id": counterparty_node_id.to_string(),
+                "funding_outpoint": funding_txo.to_string(),
+            })),
+            Event::ChannelReady {
+                channel_id,
+                counterparty_node_id,
+                ..
+            } => self.events.push(json!({
+                "event": "ChannelReady",
+                "channel_id": channel_id.to_string(),
+                "node_id": counterparty_node_id.to_string(),
+            })),
+            Event::ChannelClosed {
+                channel_id,
+                counterparty_node_id,
+                reason,
+                ..
+            } => self.events.push(json!({
+                "event": "ChannelClosed",
+                "channel_id": channel_id.to_string(),
+                "node_id": counterparty_node_id.map(|id| id.to_string()),
+                "reason": reason.to_string(),
+            })),
+            Event::PaymentClaimable {
+                payment_hash,
+                amount_msat,
+                purpose,
+                ..
+            } => {
+                let preimage = purpose.preimage();
+                self.events.push(json!({
+                    "event": "PaymentClaimable",
+                    "payment_hash": payment_hash.to_string(),
+                    "amount_msat": amount_msat,
+                    "preimage_known": preimage.is_some(),
+                }));
+                match preimage {
+                    Some(preimage) => self.channels.claim_funds(preimage),
+                    None => self.channels.fail_htlc_backwards(&payment_hash),
+                }
+            }
+            Event::PaymentClaimed {
+                payment_hash,
+                amount_msat,
+                ..
+            } => self.events.push(json!({
+                "event": "PaymentClaimed",
+                "payment_hash": payment_hash.to_string(),
+                "amount_msat": amount_msat,
+            })),
+            Event::PaymentSent {
+                payment_hash,
+                payment_preimage,
+                fee_paid_msat,
+                ..
+            } => self.events.push(json!({
+                "event": "PaymentSent",
+                "payment_hash": payment_hash.to_string(),
+                "payment_preimage": payment_preimage.to_string(),
+                "fee_paid_msat": fee_paid_msat,
+            })),
+            Event::PaymentFailed {
+                payment_hash,
+                reason,
+                ..
+            } => self.events.push(json!({
+                "event": "PaymentFailed",
+                "payment_hash": payment_hash.map(|hash| hash.to_string()),
+                "reason": reason.map(|reason| format!("{reason:?}")),
+            })),
+            other => self.events.push(json!({
+                "event": "Other",
+                "debug": format!("{other:?}").chars().take(500).collect::<String>(),
+            })),
+        }
+    }
+}
+
+/// What the node asks of a channel. It takes announced and unannounced ones, of any funding that
+/// LDK can handle, and says yes to every `open_channel` itself.
+pub fn config(announce: bool, anchors: bool) -> UserConfig {
+    let mut config = UserConfig::default();
+    config.channel_handshake_config.announce_for_forwarding = announce;
+    config
+        .channel_handshake_config
+        .negotiate_anchors_zero_fee_htlc_tx = anchors;
+    config
+        .channel_handshake_limits
+        .force_announced_channel_preference = false;
+    config.manually_accept_inbound_channels = true;
+    config
+}
