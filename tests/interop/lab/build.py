@@ -153,6 +153,15 @@ def build_pyln(shop: Workshop) -> None:
     shop.venv(shop.recipe / "requirements.txt")
 
 
+def build_browser(shop: Workshop) -> None:
+    # Of the system, not of the cache: a browser's hundred libraries are the package manager's work.
+    if shutil.which("chromium") is None:
+        shop.run("apt-get", "update")
+        install = ("apt-get", "install", "--yes", "--no-install-recommends", "chromium")
+        shop.run(*install, DEBIAN_FRONTEND="noninteractive")
+    (shop.out / "chromium").symlink_to(shutil.which("chromium") or "missing")
+
+
 @dataclass(frozen=True)
 class Component:
     """One thing to build: what it takes, what must be there afterwards, what its key covers."""
@@ -210,6 +219,15 @@ COMPONENTS = (
         ("venv/bin/python", "usr/lib/python3/dist-packages/electrum/lntransport.py"),
         PYTHON_PACKAGES,
         (ELECTRUM_VERSION, *PYTHON),
+    ),
+    Component(
+        "browser",
+        build_browser,
+        {"apt-get": DEBIAN},
+        ("chromium",),
+        (),
+        # A cache may outlive the machine that the browser was installed on.
+        (shutil.which("chromium"),),
     ),
     Component(
         "ldk",
