@@ -6,11 +6,12 @@ import aiohttp
 import pytest
 
 from lightning_proxy.api import Server
+from lightning_proxy.bolt import messages
 from lightning_proxy.bolt.features import Feature, Features
 from lightning_proxy.bolt.messages import AcceptChannel, Error, Init, decode
 from lightning_proxy.transport.handshake import Initiator
 from tests.support.channels import channel_keys, open_channel
-from tests.support.peer import ScriptedPeer
+from tests.support.peer import PeerConnection, ScriptedPeer
 from tests.support.relay import (
     PEER_INIT,
     RawWallet,
@@ -109,58 +110,76 @@ async def test_a_session_that_has_already_spoken_is_handed_over(
     assert await connection.receive() == b"\x00\x13\x00\x03\x00\x00\x00"
 
 
-async def test_rest_as_the_clients_of_2019_use_it(server: Server, peer: ScriptedPeer) -> None:
+async def rest_session(
+    http: aiohttp.ClientSession, server: Server, peer: ScriptedPeer
+) -> PeerConnection:
+    """The flow of 2019; the connection's `session_id` is what REST called it."""
     initiator = Initiator(b"\x33" * 32, peer.node_id)
+    body: dict[str, object] = {"url": peer.address, "message": initiator.act_one().hex()}
+    connecting = asyncio.create_task(http.post(f"{server.url}/api/connect", json=body))
+    connection = await peer.accept()
+    shaking = asyncio.create_task(connection.handshake())
+    response = await connecting
+    assert response.status == 200
+    connected = await response.json()
+    assert set(connected) == {"id", "message"}
+    act_three = initiator.act_two(bytes.fromhex(connected["message"]))
+    keys = initiator.keys
+    body = {
+        "message": act_three.hex(),
+        "keys": {
+            "sending": keys.sending_key.hex(),
+            "receiving": keys.receiving_key.hex(),
+            "chaining": keys.chaining_key.hex(),
+        },
+    }
+    url = f"{server.url}/api/handshake/{connected['id']}"
+    finishing = asyncio.create_task(http.post(url, json=body))
+    await shaking
+    assert decode(await connection.receive()).NAME == "init"
+    await connection.send(PEER_INIT)
+    response = await finishing
+    assert response.status == 200
+    assert await response.json() == {"message": PEER_INIT.hex()}
+    connection.session_id = connected["id"]
+    return connection
+
+
+async def test_rest_as_the_clients_of_2019_use_it(server: Server, peer: ScriptedPeer) -> None:
     async with aiohttp.ClientSession() as http:
-        connecting = asyncio.create_task(
-            http.post(
-                f"{server.url}/api/connect",
-                json={"url": peer.address, "message": initiator.act_one().hex()},
-            )
-        )
-        connection = await peer.accept()
-        shaking = asyncio.create_task(connection.handshake())
-        response = await connecting
-        assert response.status == 200
-        connected = await response.json()
-        assert set(connected) == {"id", "message"}
-        act_three = initiator.act_two(bytes.fromhex(connected["message"]))
-        finishing = asyncio.create_task(
-            http.post(
-                f"{server.url}/api/handshake/{connected['id']}",
-                json={
-                    "message": act_three.hex(),
-                    "keys": {
-                        "sending": initiator.keys.sending_key.hex(),
-                        "receiving": initiator.keys.receiving_key.hex(),
-                        "chaining": initiator.keys.chaining_key.hex(),
-                    },
-                },
-            )
-        )
-        await shaking
-        assert decode(await connection.receive()).NAME == "init"
-        await connection.send(PEER_INIT)
-        response = await finishing
-        assert response.status == 200
-        assert await response.json() == {"message": PEER_INIT.hex()}
+        connection = await rest_session(http, server, peer)
 
     # What comes before anybody adopts the session waits for who does.
     asked = open_channel()
     await connection.send(asked.encode())
     async with raw_wallet(server.url) as wallet:
-        info = await wallet.call("adopt", session_id=connected["id"])
-        assert info["session_id"] == connected["id"]
+        info = await wallet.call("adopt", session_id=connection.session_id)
+        assert info["session_id"] == connection.session_id
         assert info["state"] == "ready"
         delegation = await wallet.event("delegate")
         await wallet.answer(delegation, channel_keys())
         assert decode(await connection.receive()).NAME == "gossip_timestamp_filter"
         assert decode(await connection.receive()).NAME == "accept_channel"
         # Adopting again is the same; nobody else can.
-        assert (await wallet.call("adopt", session_id=connected["id"]))["state"] == "ready"
+        assert (await wallet.call("adopt", session_id=connection.session_id))["state"] == "ready"
         async with raw_wallet(server.url) as thief:
             with pytest.raises(RpcFailure, match="not this wallet's"):
-                await thief.call("adopt", session_id=connected["id"])
+                await thief.call("adopt", session_id=connection.session_id)
+
+
+async def test_a_rest_session_that_nobody_adopted_leaves_nothing(
+    server: Server, peer: ScriptedPeer
+) -> None:
+    async with aiohttp.ClientSession() as http:
+        connection = await rest_session(http, server, peer)
+    warning = messages.Warning(channel_id=bytes(32), data=b"w" * 1000).encode()
+    await connection.send(*[warning] * 50, open_channel().encode())
+    while server.relay.queued_bytes < 50_000:
+        await asyncio.sleep(0.01)
+    await connection.close()
+    while list(server.relay.sessions()):
+        await asyncio.sleep(0.01)
+    assert server.relay.queued_bytes == 0
 
 
 async def test_resume_delivers_open_delegations_again_in_order(

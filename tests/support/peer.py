@@ -32,6 +32,7 @@ class PeerConnection:
         self._buffer = b""
         self._opened: list[bytes] = []
         self.init = b""
+        self.session_id = ""
 
     async def handshake(self) -> None:
         await self.raw(self.responder.act_one(await self.read(ACT_ONE_SIZE)))

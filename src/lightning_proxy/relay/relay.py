@@ -182,7 +182,10 @@ class Relay:
     def _over(self, session: Session) -> None:
         del self._sessions[session.id]
         del session.inbox.sessions[session.id]
-        self._unadopted -= session.inbox.node_id is None
+        if session.inbox.node_id is None:
+            self._unadopted -= 1
+            # Nobody will ever come for what waited there; its bytes are others' to use.
+            session.inbox.hand_over()
         self.forget_if_idle(session.inbox)
         if not self._sessions:
             self._emptied.set()
