@@ -28,7 +28,8 @@ _MAX_FILE_SIZE: Final = 4096
 
 
 def _hex(size: int) -> Meta:
-    return Meta(pattern=r"^[0-9a-f]*$", min_length=2 * size, max_length=2 * size)
+    # In pairs: `$` also matches before a final newline, which an even length then has no room for.
+    return Meta(pattern=r"^(?:[0-9a-f]{2})*$", min_length=2 * size, max_length=2 * size)
 
 
 class _Header(Struct, frozen=True, forbid_unknown_fields=True):

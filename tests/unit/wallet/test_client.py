@@ -642,8 +642,8 @@ async def test_sessions_that_ended_meanwhile_are_over(relay: ScriptedRelay) -> N
         await at.socket.say(method="closed", params=params)
         request_id, _ = await at.socket.hear_request("sessions")
         await at.socket.say(id=request_id, result=still_there)
-        assert await told.closed() == "the peer hung up"
-        assert await gone.closed() == "the relay no longer holds it"
+        assert await asyncio.wait_for(told.closed(), 10) == "the peer hung up"
+        assert await asyncio.wait_for(gone.closed(), 10) == "the relay no longer holds it"
         assert not held.is_closed
         assert at.wallet.session(held.id) is held
 

@@ -105,6 +105,7 @@ def test_every_changed_field_is_noticed(path: Path, changes: dict[str, Any]) -> 
         {"salt": "00"},
         {"nonce": "0" * 47 + "\n"},
         {"ciphertext": "00" * 47},
+        {"ciphertext": "0" * 95 + "\n"},
         {"ciphertext": "zz" * 48},
         {"header": {}},
         {"header": None},
@@ -112,7 +113,7 @@ def test_every_changed_field_is_noticed(path: Path, changes: dict[str, Any]) -> 
 )
 def test_a_damaged_file_is_told_before_any_work(path: Path, changes: dict[str, Any]) -> None:
     edit(path, **changes)
-    with pytest.raises(KeystoreError, match="damaged"):
+    with pytest.raises(KeystoreError, match="is damaged, or no wallet of this version"):
         keystore.load(path, "correct horse")
 
 
@@ -120,7 +121,7 @@ def test_a_damaged_file_is_told_before_any_work(path: Path, changes: dict[str, A
 def test_what_is_no_wallet_is_told(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "wallet.json"
     path.write_bytes(data)
-    with pytest.raises(KeystoreError, match="damaged"):
+    with pytest.raises(KeystoreError, match="is damaged, or no wallet of this version"):
         keystore.load(path, "correct horse")
 
 
