@@ -1,0 +1,65 @@
+"""The command `lightning-proxy`; a subcommand's module is imported when that one is run."""
+
+from importlib import import_module
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from lightning_proxy import __version__
+
+#: Modules of this package that have an `app`, and what the list of commands says of them.
+_COMMANDS: Final = {
+    "serve": "Run the relay.",
+    "wallet": "The reference wallet: make keys, connect through a relay, answer what it asks.",
+    "demo": "Show the whole flow on this machine, and prove that no private key crossed the relay.",
+    "doctor": "Check whether this machine is fit to run the relay.",
+}
+
+
+class _Commands(TyperGroup):
+    """To list the commands their names are enough, so that `--help` imports none of them."""
+
+    def list_commands(self, _: Any) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, _: Any, cmd_name: str) -> Any:
+        sentence = _COMMANDS.get(cmd_name)
+        return None if sentence is None else TyperCommand(cmd_name, help=sentence)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in _COMMANDS:
+            command = typer.main.get_command(import_module(f"{__name__}.{name}").app)
+        return name, command, rest
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lightning-proxy {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    # A local variable may hold a key.
+    pretty_exceptions_show_locals=False,
+)
+
+
+@app.callback()
+def _root(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Hold a wallet's place in the Lightning Network while it sleeps, without its keys."""
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="lightning-proxy")

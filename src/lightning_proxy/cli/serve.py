@@ -1,0 +1,180 @@
+"""`lightning-proxy serve`: runs the relay until it is told to stop."""
+
+import asyncio
+import os
+import resource
+import signal
+import sys
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Annotated, Final, NoReturn
+
+import msgspec
+import structlog
+import typer
+import uvloop
+
+from lightning_proxy import __version__, logs
+from lightning_proxy.api import Server, SettingsError
+from lightning_proxy.config import Config, ConfigError, Setting, default_file, load
+from lightning_proxy.transport import kernel_name
+
+_log = structlog.get_logger()
+
+_FAILED: Final = 1
+_MISCONFIGURED: Final = 2
+#: Seconds that a shutdown may take; each of its parts has a shorter limit of its own.
+_SHUTDOWN_TIMEOUT: Final = 10.0
+#: Files beside the peers' and wallets' sockets.
+SPARE_FILES: Final = 64
+
+app = typer.Typer(add_completion=False)
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar="LIGHTNING_PROXY_CONFIG",
+        metavar="FILE",
+        help="A TOML file; else lightning-proxy/config.toml in the user's configuration folder.",
+    ),
+]
+
+
+@app.command()
+def serve(
+    config: ConfigFile = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="The port to listen on; 0: a free one.")] = None,
+    access: Annotated[
+        str | None, typer.Option(metavar="open|token|allowlist", help="Who may use this relay.")
+    ] = None,
+    token: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An access token. Other users of this machine can see flags: prefer the file."
+        ),
+    ] = None,
+    allow_node: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NODE_ID", help="A wallet on the allowlist, by its node id."),
+    ] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="A URL under which wallets reach this relay."),
+    ] = None,
+    open_to_the_world: Annotated[
+        bool | None,
+        typer.Option("--open-to-the-world", help="Allow open access beyond this machine."),
+    ] = None,
+    allow_private: Annotated[
+        bool | None,
+        typer.Option("--allow-private", help="Dial peers at private addresses, too."),
+    ] = None,
+    dial_source: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="The local address to dial peers from.")
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(metavar="debug|info|warning|error", help="How much to log.")
+    ] = None,
+    log_format: Annotated[
+        str | None, typer.Option(metavar="console|json", help="For people, or for programs.")
+    ] = None,
+    print_config: Annotated[
+        bool,
+        typer.Option("--print-config", help="Print the settings in force as JSON, and exit."),
+    ] = False,
+) -> None:
+    """Run the relay.
+
+    Every setting can stand in the TOML file or in the environment, as
+    LIGHTNING_PROXY_<SECTION>_<NAME>; flags win over the environment, the environment over the file.
+    """
+    flags = [
+        Setting(*flag)
+        for flag in (
+            ("--host", ("api", "host"), host),
+            ("--port", ("api", "port"), port),
+            ("--access", ("api", "access"), access),
+            ("--token", ("api", "tokens"), token),
+            ("--allow-node", ("api", "allowlist"), allow_node),
+            ("--origin", ("api", "origins"), origin),
+            ("--open-to-the-world", ("api", "open_to_the_world"), open_to_the_world),
+            ("--allow-private", ("relay", "dial", "allow_private"), allow_private),
+            ("--dial-source", ("relay", "dial", "source"), dial_source),
+            ("--log-level", ("log", "level"), log_level),
+            ("--log-format", ("log", "format"), log_format),
+        )
+        if flag[-1] not in (None, [])
+    ]
+    try:
+        settings = load(config or default_file(os.environ), os.environ, flags)
+        if print_config:
+            typer.echo(msgspec.json.format(msgspec.json.encode(settings.shown())).decode())
+            return
+        server = Server(settings.relay, settings.api)
+    except (ConfigError, SettingsError) as error:
+        _fail(str(error), _MISCONFIGURED)
+    logs.set_up(settings.log)
+    raise_file_limit()
+    uvloop.run(_run(server, settings))
+
+
+def raise_file_limit() -> int:
+    """Allow this process as many open files as it may have; returns how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS has a lower limit than the "infinity" that it reports.
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+async def _run(server: Server, settings: Config) -> None:
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+
+    def stop(number: int) -> None:
+        _log.info("stopping", signal=signal.Signals(number).name)
+        stopped.set()
+        # A second signal ends an operator's patience.
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(each)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        async with AsyncExitStack() as stack:
+            limit = await stack.enter_async_context(asyncio.timeout(None))
+            await _start(stack, server, settings)
+            _announce(server, settings)
+            await stopped.wait()
+            limit.reschedule(loop.time() + _SHUTDOWN_TIMEOUT)
+    except TimeoutError:
+        _fail(f"the shutdown took longer than {_SHUTDOWN_TIMEOUT:g} s and was cut short", _FAILED)
+    _log.info("stopped")
+
+
+async def _start(stack: AsyncExitStack, server: Server, settings: Config) -> None:
+    try:
+        await stack.enter_async_context(server)
+    except SettingsError as error:
+        _fail(str(error), _MISCONFIGURED)
+    except OSError as error:
+        where = f"{settings.api.host} port {settings.api.port}"
+        _fail(f"the relay can't listen on {where}: {error.strerror}", _FAILED)
+
+
+def _announce(server: Server, settings: Config) -> None:
+    if settings.log.format == "json":
+        typer.echo(msgspec.json.encode({"event": "ready", "url": server.url}).decode())
+    else:
+        typer.echo(
+            f"lightning-proxy {__version__} is ready at {server.url} (kernel {kernel_name()})"
+        )
+    sys.stdout.flush()
+
+
+def _fail(sentence: str, code: int) -> NoReturn:
+    typer.echo(f"Error: {sentence}", err=True)
+    raise typer.Exit(code)

@@ -1,0 +1,167 @@
+"""The relay's configuration: flags over environment over a TOML file over defaults, typed."""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Struct, field
+
+from lightning_proxy.api import ApiSettings
+from lightning_proxy.bolt.chains import CHAIN_HASHES
+from lightning_proxy.logs import LogSettings
+from lightning_proxy.relay import RelaySettings
+from lightning_proxy.relay.dialler import DialPolicy
+from lightning_proxy.rpc import normal_origin
+
+_PREFIX: Final = "LIGHTNING_PROXY"
+
+
+class ConfigError(Exception):
+    """A setting is wrong; the sentence names it and what is wanted, and repeats no token."""
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that an operator can set, a section each."""
+
+    relay: RelaySettings = field(default_factory=RelaySettings)
+    api: ApiSettings = field(default_factory=ApiSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+
+    def shown(self) -> dict[str, Any]:
+        """Every setting, as plain values, for people to see: tokens are only counted."""
+        values: dict[str, Any] = msgspec.to_builtins(self)
+        values["api"]["tokens"] = ["(hidden)"] * len(self.api.tokens)
+        return values
+
+
+class Setting(NamedTuple):
+    """One value that was given outside the file: `source` is what the user wrote it as."""
+
+    source: str
+    path: tuple[str, ...]
+    value: object
+
+
+def default_file(environ: Mapping[str, str]) -> Path | None:
+    """The file to read when none is named, if it is there (XDG base directories)."""
+    home = environ.get("XDG_CONFIG_HOME")
+    folder = Path(home) if home else Path.home() / ".config"
+    file = folder / "lightning-proxy" / "config.toml"
+    return file if file.is_file() else None
+
+
+def load(file: Path | None, environ: Mapping[str, str], flags: Iterable[Setting] = ()) -> Config:
+    """The configuration in force; raises `ConfigError`.
+
+    A list that is given replaces the one below it. In the environment
+    `LIGHTNING_PROXY_<SECTION>_<NAME>` gives a setting, lists with commas; an empty one gives none.
+    """
+    values: dict[str, Any] = msgspec.to_builtins(Config())
+    if file is not None:
+        _merge(values, _read(file))
+    for setting in (*_from_environment(environ), *flags):
+        _put(values, setting)
+    config = msgspec.convert(values, Config)
+    _check(config)
+    return config
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file} can't be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is no TOML: {error}") from None
+    try:
+        msgspec.convert(values, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{file}: {_sentence(error)}") from None
+    return values
+
+
+def _merge(values: dict[str, Any], over: dict[str, Any]) -> None:
+    for name, value in over.items():
+        if isinstance(value, dict):
+            _merge(values[name], value)
+        else:
+            values[name] = value
+
+
+def _leaves(
+    kind: type[Struct], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every setting's path and type; a table by kind of delegation has one for each kind."""
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        if isinstance(hint, type) and issubclass(hint, Struct):
+            yield from _leaves(hint, (*path, name))
+        elif get_origin(hint) is dict:
+            kinds, value = get_args(hint)
+            for member in kinds:
+                yield (*path, name, member.value), value
+        else:
+            yield (*path, name), hint
+
+
+_LEAVES: Final = dict(_leaves(Config))
+_VARIABLES: Final = {"_".join((_PREFIX, *path)).upper(): path for path in _LEAVES}
+#: Other variables begin with LIGHTNING_PROXY, too: only a section's name and one more make one.
+_SECTIONS: Final = tuple(f"{_PREFIX}_{name}_".upper() for name in Config.__struct_fields__)
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[Setting]:
+    for name, value in environ.items():
+        if not name.startswith(_SECTIONS):
+            continue
+        path = _VARIABLES.get(name)
+        if path is None:
+            close = difflib.get_close_matches(name, _VARIABLES, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ConfigError(f"{name} is no setting{hint}")
+        if value:
+            yield Setting(name, path, value)
+
+
+def _put(values: dict[str, Any], setting: Setting) -> None:
+    hint, value = _LEAVES[setting.path], setting.value
+    if get_origin(hint) is list and isinstance(value, str):
+        value = [item.strip() for item in value.split(",") if item.strip()]
+    try:
+        value = msgspec.convert(value, hint, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{setting.source}: {_sentence(error)}") from None
+    for name in setting.path[:-1]:
+        values = values[name]
+    values[setting.path[-1]] = value
+
+
+def _sentence(error: msgspec.ValidationError) -> str:
+    """msgspec's words, the key first: "api.port: Expected int <= 65535"."""
+    what, _, where = str(error).replace("`", "").partition(" - at ")
+    what = what.replace("bool", "true or false").replace(
+        "Object contains unknown field", "no such setting:"
+    )
+    place = where.replace("$.", "").removeprefix("$")
+    return f"{place}: {what}" if place else what
+
+
+def _check(config: Config) -> None:
+    """What types don't say; what is wrong between settings, `ApiSettings.checked` says."""
+    for name in config.relay.networks:
+        if name not in CHAIN_HASHES:
+            raise ConfigError(
+                f"relay.networks: {name!r} is no chain; write some of {', '.join(CHAIN_HASHES)}"
+            )
+    try:
+        DialPolicy(config.relay.dial, relay_on_loopback=True)
+    except ValueError as error:
+        raise ConfigError(f"relay.dial.allow and relay.dial.deny: {error}") from None
+    for key in ("origins", "web_origins"):
+        for origin in getattr(config.api, key):
+            try:
+                normal_origin(origin)
+            except ValueError as error:
+                raise ConfigError(f"api.{key}: {error}") from None

@@ -1,0 +1,61 @@
+"""The relay's log: structlog to stderr, a line an event, for people or as JSON."""
+
+import logging
+import sys
+from typing import Any, Literal
+
+import msgspec
+import structlog
+from msgspec import Struct
+from structlog.typing import Processor
+
+
+class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much is logged, and in which form."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["console", "json"] = "console"
+
+
+def set_up(settings: LogSettings) -> None:
+    """Send structlog's events, and what libraries give to `logging`, to stderr."""
+    level = logging.getLevelNamesMapping()[settings.level.upper()]
+    shared: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    rendering = _rendering(settings.format)
+    structlog.configure(
+        processors=[*shared, *rendering],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+        )
+    )
+    # What libraries say below a warning is about themselves.
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)
+
+
+def _rendering(form: Literal["console", "json"]) -> list[Processor]:
+    # Tracebacks without local variables, which structlog shows by default: a local variable may
+    # hold a transport key.
+    if form == "json":
+        return [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=_to_json),
+        ]
+    return [
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    ]
+
+
+def _to_json(event: dict[str, Any], **_: object) -> str:
+    return msgspec.json.encode(event, enc_hook=repr).decode()
