@@ -38,7 +38,9 @@ _INTERRUPTED: Final = 130
 _PASSPHRASE_VARIABLE: Final = "LIGHTNING_PROXY_WALLET_PASSPHRASE"  # noqa: S105 - its name
 _MAX_PASSPHRASE: Final = 4096
 
-app = typer.Typer(help="The reference wallet: keys here, a place in the network at a relay.")
+app = typer.Typer(
+    add_completion=False, help="The reference wallet: keys here, a place in the network at a relay."
+)
 
 
 class Approve(StrEnum):
