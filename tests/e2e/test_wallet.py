@@ -25,21 +25,11 @@ from lightning_proxy.wallet import (
 from lightning_proxy.wallet.reference import CANNOT_SIGN, ReferenceWallet, create
 from lightning_proxy.wallet.signer import Approve
 from tests.support.channels import open_channel
-from tests.support.peer import PeerConnection, ScriptedPeer
-from tests.support.relay import PEER_INIT
+from tests.support.peer import ScriptedPeer
+from tests.support.relay import PEER_INIT, take
 
 POLICY = Policy(chains=("regtest",))
 QUICK = Backoff(first=0.01, most=0.05)
-
-
-async def take(peer: ScriptedPeer) -> PeerConnection:
-    """The peer's side of one connection, up to both `init`s and the relay's gossip filter."""
-    connection = await peer.accept()
-    await connection.handshake()
-    await connection.receive()
-    await connection.send(PEER_INIT)
-    assert messages.decode(await connection.receive()).NAME == "gossip_timestamp_filter"
-    return connection
 
 
 @asynccontextmanager

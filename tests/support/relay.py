@@ -132,6 +132,16 @@ class RawWallet:
         return connected["session_id"], connection
 
 
+async def take(peer: ScriptedPeer) -> PeerConnection:
+    """The peer's side of one connection, up to both `init`s and the relay's gossip filter."""
+    connection = await peer.accept()
+    await connection.handshake()
+    await connection.receive()
+    await connection.send(PEER_INIT)
+    assert (await connection.receive())[:2] == b"\x01\x09"
+    return connection
+
+
 def handshake_params(initiator: Initiator, connected: dict[str, Any]) -> dict[str, Any]:
     """What `handshake` wants, from the result of `connect`."""
     act_three = initiator.act_two(bytes.fromhex(connected["act_two"]))
