@@ -88,9 +88,12 @@ def _ipv6(host: str) -> str:
     if "%" in host:
         raise AddressError(f"{_shown(host)} has a zone: write the IPv6 address without it")
     try:
-        return str(IPv6Address(host))
+        address = IPv6Address(host)
     except AddressValueError:
         raise AddressError(f"{_shown(host)} is no IPv6 address") from None
+    # RFC 5952 §5, which Python follows from 3.13 on.
+    mapped = address.ipv4_mapped
+    return str(address) if mapped is None else f"::ffff:{mapped}"
 
 
 def _dns_name(host: str) -> str:

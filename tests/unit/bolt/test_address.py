@@ -20,7 +20,7 @@ KEY = NODE_ID.hex()
         ("[::1]:1", "::1", 1, "[::1]:1"),
         ("[::1]", "::1", DEFAULT_PORT, "[::1]:9735"),
         ("[2001:DB8:0:0:0:0:0:1]:65535", "2001:db8::1", 65535, "[2001:db8::1]:65535"),
-        ("[::ffff:10.0.0.1]:9735", "::ffff:a00:1", 9735, "[::ffff:a00:1]:9735"),
+        ("[::ffff:10.0.0.1]:9735", "::ffff:10.0.0.1", 9735, "[::ffff:10.0.0.1]:9735"),
         ("Node.Example.COM:9735", "node.example.com", 9735, "node.example.com:9735"),
         ("node.example.com.", "node.example.com", 9735, "node.example.com:9735"),
         ("localhost", "localhost", 9735, "localhost:9735"),
