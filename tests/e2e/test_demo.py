@@ -87,9 +87,9 @@ async def test_the_whole_flow_and_the_proof(tmp_path: Path) -> None:
         assert (process.returncode, errors) == (0, ""), report
         assert report["ok"] is True
         steps = report["steps"]
-        assert [step["step"] for step in steps] == STEPS
+        assert [step["name"] for step in steps] == STEPS
         assert all(step["bytes"] > 0 for step in steps)
-        assert {step["step"]: step["bytes"] for step in steps if step["step"] in SIZES} == SIZES
+        assert {step["name"]: step["bytes"] for step in steps if step["name"] in SIZES} == SIZES
         times = [step["at_ms"] for step in steps]
         assert times == sorted(times)
         assert steps[0]["from"] == "wallet"
@@ -139,7 +139,7 @@ async def test_a_real_peer(tmp_path: Path, peer: ScriptedPeer) -> None:
         assert error.channel_id == wanted.temporary_channel_id
         report, hint = await finish(process)
         assert process.returncode == 0, report
-        assert sorted(step["step"] for step in report["steps"]) == sorted(STEPS)
+        assert sorted(step["name"] for step in report["steps"]) == sorted(STEPS)
         assert report["peer"] == peer.address
         check_proof(report["proof"])
         assert "lncli openchannel --node_key=" in hint

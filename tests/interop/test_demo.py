@@ -31,7 +31,7 @@ async def _shown(demo: asyncio.subprocess.Process) -> dict[str, Any]:
 
 def _is_whole(shown: dict[str, Any]) -> bool:
     """Whether each step came once (a real node pings when it likes), and the proof holds."""
-    names = [step["step"] for step in shown["steps"]]
+    names = [step["name"] for step in shown["steps"]]
     return sorted(names) == sorted(PARTIES) and bool(shown["proof"]["holds"])
 
 

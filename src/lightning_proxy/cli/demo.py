@@ -105,9 +105,9 @@ def _show_step(console: Console, step: Step) -> None:
     size = "" if step.bytes is None else f"{step.bytes:,} bytes"
     line = Text(f"{step.at_ms:9.1f} ms  ", "dim")
     line.append(f"{step.from_:>6} → {step.to:<6}  ", "default")
-    line.append(f"{step.step:<15}", "bold cyan")
+    line.append(f"{step.name:<15}", "bold cyan")
     line.append(f"{size:>12}   ", "default")
-    line.append(_WHAT[step.step], "dim")
+    line.append(_WHAT[step.name], "dim")
     console.print(line)
 
 

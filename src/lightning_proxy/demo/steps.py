@@ -42,7 +42,7 @@ class Step(Struct, kw_only=True, omit_defaults=True):
     None where nobody counted them.
     """
 
-    step: str
+    name: str
     from_: str = field(name="from")
     to: str
     at_ms: float
@@ -56,7 +56,7 @@ class Step(Struct, kw_only=True, omit_defaults=True):
         """The step of this name, between its usual parties."""
         sender, receiver = PARTIES[name]
         at_ms = round(at_ms, 3)
-        return cls(**{"step": name, "from_": sender, "to": receiver, "at_ms": at_ms, **more})
+        return cls(**{"name": name, "from_": sender, "to": receiver, "at_ms": at_ms, **more})
 
 
 def from_relay(line: dict[str, Any], started: float) -> Step | None:
@@ -77,7 +77,7 @@ def from_relay(line: dict[str, Any], started: float) -> Step | None:
 
 def what_is_wrong(steps: list[Step]) -> str | None:
     """Why these steps are not the flow: one is missing, came twice or too early; None: they are."""
-    names = [step.step for step in steps]
+    names = [step.name for step in steps]
     for name in PARTIES:
         count = names.count(name)
         if count != 1:

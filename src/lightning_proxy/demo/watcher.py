@@ -62,12 +62,12 @@ class Watcher:
         """The steps until now, in the order in which they happened."""
         for step in self._steps:
             if step.bytes is None and step.delegation_id is not None:
-                step.bytes = self._frame_sizes.get((step.step, step.delegation_id))
+                step.bytes = self._frame_sizes.get((step.name, step.delegation_id))
         return sorted(self._steps, key=lambda step: step.at_ms)
 
     def has(self, name: str) -> bool:
         """Whether this step came."""
-        return any(step.step == name for step in self._steps)
+        return any(step.name == name for step in self._steps)
 
     def first(self, program: str, event: str) -> dict[str, Any] | None:
         """What this program first said of this event, None before it did."""

@@ -56,7 +56,7 @@ async def test_steps_come_in_the_order_in_which_they_happened() -> None:
     request = json.dumps({"id": "de", "method": "delegate", "params": {}})
     watcher.take(wallet, {"event": "frame", "direction": "received", "size": 4711, "text": request})
     watcher.show_rest()
-    assert [step.step for step in shown] == ["ping", "pong", "delegated"]
+    assert [step.name for step in shown] == ["ping", "pong", "delegated"]
     assert [step.bytes for step in shown] == [22, 12, 4711]
     assert shown[2].delegation_id == "de"
 
@@ -77,7 +77,7 @@ async def test_counters_tell_of_a_real_peers_ping(
     for at in (4102444801.0, 4102444802.0):
         watcher.take(wallet, {"event": "counters", "at": at, **counters})
     assert [step.from_ for step in watcher.steps] == senders
-    assert [step.step for step in watcher.steps] == ["ping", "pong"][: len(senders)]
+    assert [step.name for step in watcher.steps] == ["ping", "pong"][: len(senders)]
 
 
 @pytest.mark.parametrize("last", [{"event": "failed", "reason": "it rains"}, None])
