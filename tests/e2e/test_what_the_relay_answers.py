@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from lightning_proxy.bolt import messages
 from lightning_proxy.bolt.chains import CHAIN_HASHES
@@ -146,6 +147,17 @@ async def test_warnings_and_errors_reach_the_wallet(wallet: RawWallet, peer: Scr
             "message": sent.hex(),
         }
     await still_there(connection)
+
+
+async def test_a_peer_cannot_fill_the_log(wallet: RawWallet, peer: ScriptedPeer) -> None:
+    _, connection = await wallet.open_session(peer)
+    warning = messages.Warning(channel_id=b"\x05" * 32, data=b"again").encode()
+    with capture_logs() as logs:
+        await connection.send(*[warning] * 50)
+        for _ in range(50):
+            await wallet.event("message")
+    levels = [entry["log_level"] for entry in logs if entry["event"] == "peer_warning"]
+    assert levels == ["info"] * 5 + ["debug"] * 45
 
 
 async def test_an_error_for_all_channels_ends_the_session(

@@ -40,6 +40,8 @@ M = TypeVar("M", bound=messages.Message)
 _ALL_CHANNELS: Final = bytes(32)
 #: Bytes; an open_channel has 319 and two short TLVs. What waits for a wallet has to be bounded.
 MAX_OPEN_CHANNEL: Final = 2048
+#: A session's first errors and warnings are logged for the operator, later ones for debugging.
+_ERRORS_LOGGED: Final = 5
 #: Our own pings ask for the least; the answer's length says nothing.
 _PONG_BYTES: Final = 0
 
@@ -76,6 +78,7 @@ class Session:
         self._timer: asyncio.TimerHandle | None = None
         self._delegations: dict[bytes, Delegation] = {}
         self._gossip_dropped = 0
+        self._errors_received = 0
         self._log = _log.bind(session_id=self.id, peer=peer.node_id.hex())
 
     @property
@@ -314,7 +317,10 @@ class Session:
             return
         # BOLT #1: what is not printable ASCII is not to be shown as it is.
         text = "".join(chr(byte) if 32 <= byte < 127 else "?" for byte in error.data[:500])
-        self._log.info(f"peer_{error.NAME}", channel_id=error.channel_id.hex(), text=text)
+        self._errors_received += 1
+        # A peer must not be able to fill the operator's disk.
+        log = self._log.info if self._errors_received <= _ERRORS_LOGGED else self._log.debug
+        log(f"peer_{error.NAME}", channel_id=error.channel_id.hex(), text=text)
         self.pass_on(type, view)
         if isinstance(error, messages.Warning):
             return
