@@ -449,15 +449,14 @@ async def test_a_wallet_that_never_reads_is_cut_off_and_finds_its_delegations_ag
     peer: ScriptedPeer,
 ) -> None:
     secret = b"\x72" * 32
-    async with relay(max_queued_bytes_per_socket=131_072) as server:
+    async with relay(wallet_stall_timeout=0.3) as server:
         async with raw_wallet(server.url, secret) as wallet:
             session_id, connection = await open_raw(wallet, peer)
             wallet.stop_reading()
-            sent = 0
+            sending = asyncio.create_task(connection.send(*[b"\x80\x01" + bytes(60_000)] * 300))
             while server.relay.inbox_of(wallet.node_id).channels:
-                await connection.send(b"\x80\x01" + bytes(60_000))
-                sent += 1
-                assert sent < 2000
+                await asyncio.sleep(0.01)
+            await sending
             assert list(server.relay.sessions())
         async with raw_wallet(server.url, secret) as wallet:
             await wallet.call("subscribe", session_id=session_id, raw=False)
@@ -465,6 +464,24 @@ async def test_a_wallet_that_never_reads_is_cut_off_and_finds_its_delegations_ag
             while (body := await asyncio.wait_for(wallet.events.get(), 10))["method"] == "message":
                 pass
             assert body["method"] == "delegate"
+
+
+async def test_a_slow_wallet_slows_its_peer_and_loses_nothing(
+    wallet: RawWallet, peer: ScriptedPeer
+) -> None:
+    session_id, connection = await open_raw(wallet, peer)
+    count = 2500
+    sent = [b"\x80\x01" + number.to_bytes(4, "big") * 1500 for number in range(count)]
+    sending = asyncio.create_task(connection.send(*sent))
+    for number, message in enumerate(sent, 1):
+        if number % 500 == 1:
+            wallet.stop_reading()
+            await asyncio.sleep(0.1)
+            wallet.start_reading()
+        event = await wallet.event("message")
+        assert (event["session_id"], event["sequence"]) == (session_id, number)
+        assert event["message"] == message.hex()
+    await sending
 
 
 # ---- wallets: authentication ----

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+from aiohttp.base_protocol import BaseProtocol
 from coincurve import PrivateKey
 
 from lightning_proxy.api import ApiSettings, Server
@@ -103,10 +104,18 @@ class RawWallet:
 
     def stop_reading(self) -> None:
         """Take no byte any more."""
+        self._protocol.pause_reading()
+
+    def start_reading(self) -> None:
+        """Take bytes again."""
+        self._protocol.resume_reading()
+
+    @property
+    def _protocol(self) -> BaseProtocol:
         connection = self.socket._response.connection
         assert connection is not None
         assert connection.protocol is not None
-        connection.protocol.pause_reading()
+        return connection.protocol
 
     async def open_session(
         self, peer: ScriptedPeer, peer_init: bytes = PEER_INIT, **handshake: Any

@@ -82,6 +82,9 @@ class WalletSocket:
         )
         self._outgoing: deque[str] = deque()
         self._outgoing_bytes = 0
+        self._sent = 0
+        #: Set while the socket is behind: the next look at its progress.
+        self._stall: asyncio.TimerHandle | None = None
         self._more = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._transport: asyncio.Transport | None = None
@@ -107,6 +110,8 @@ class WalletSocket:
             if await self._authenticate(origin, log_address(request)):
                 await self._converse()
         finally:
+            if self._stall is not None:
+                self._stall.cancel()
             for task in (writer, *self._tasks):
                 task.cancel()
             await asyncio.gather(writer, *self._tasks, return_exceptions=True)
@@ -290,7 +295,33 @@ class WalletSocket:
         self._outgoing.append(text)
         self._outgoing_bytes += len(text)
         self._more.set()
-        if self._outgoing_bytes > self._limit and self._transport is not None:
+        if self._outgoing_bytes > self._limit:
+            self._evict()
+        elif self._outgoing_bytes > self._limit / 2 and self._stall is None:
+            self._inbox.set_behind(self, behind=True)
+            self._watch_progress()
+
+    def _watch_progress(self) -> None:
+        """End a socket that is behind and takes nothing at all."""
+        sent = self._sent
+
+        def look() -> None:
+            if self._sent == sent:
+                self._evict()
+            else:
+                self._watch_progress()
+
+        timeout = self._relay.settings.wallet_stall_timeout
+        self._stall = asyncio.get_running_loop().call_later(timeout, look)
+
+    def _caught_up(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+            self._inbox.set_behind(self, behind=False)
+
+    def _evict(self) -> None:
+        if self._transport is not None:
             _log.info("wallet_socket_evicted", queued=self._outgoing_bytes)
             self._transport.abort()
             self._transport = None
@@ -303,6 +334,8 @@ class WalletSocket:
                 text = self._outgoing.popleft()
                 self._outgoing_bytes -= len(text)
                 await self._socket.send_str(text)
+                self._sent += 1
+            self._caught_up()
 
     async def _hang_up(self, code: WSCloseCode, reason: str) -> None:
         """Close the socket, after what is queued was sent as far as it will go."""

@@ -57,6 +57,7 @@ class Inbox:
         self._over: OrderedDict[str, str] = OrderedDict()
         self._queue: deque[tuple[int, Notification]] = deque()
         self._queued_bytes = 0
+        self._behind: set[Channel] = set()
 
     @property
     def is_idle(self) -> bool:
@@ -80,6 +81,16 @@ class Inbox:
 
     def detach(self, channel: Channel) -> None:
         self.channels.remove(channel)
+        self.set_behind(channel, behind=False)
+
+    def set_behind(self, channel: Channel, *, behind: bool) -> None:
+        """A socket can't keep up, or can again: meanwhile the wallet's peers are not read."""
+        if behind:
+            self._behind.add(channel)
+        else:
+            self._behind.discard(channel)
+        for session in self.sessions.values():
+            session.pause(paused=bool(self._behind))
 
     def answer(self, channel: Channel, delegation_id: str, answer: Raw) -> None:
         """Settle one of this wallet's delegations; raises `RpcError` if that can't be."""

@@ -77,6 +77,7 @@ class Session:
         self._init_waiter: asyncio.Future[bytes] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._delegations: dict[bytes, Delegation] = {}
+        self._paused = False
         self._gossip_dropped = 0
         self._errors_received = 0
         self._log = _log.bind(session_id=self.id, peer=peer.node_id.hex())
@@ -205,6 +206,15 @@ class Session:
             raise RpcError(
                 ErrorCode.LIMIT, "The peer does not read; wait, or close the session."
             ) from None
+
+    def pause(self, *, paused: bool) -> None:
+        """Read nothing of the peer's while the wallet can't take it."""
+        if self._transport is not None and paused != self._paused:
+            self._paused = paused
+            if paused:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
 
     def subscribe(self, raw: bool, short_channel_ids: frozenset[int]) -> None:
         """Turn raw messages on or off; name the channels whose updates the wallet wants."""
