@@ -3,12 +3,11 @@
 import secrets
 from typing import Any
 
+import msgspec
 from coincurve import PrivateKey
 
-from lightning_proxy.bolt.chains import CHAIN_HASHES
 from lightning_proxy.bolt.messages import OpenChannel
-
-ANCHORS = bytes.fromhex("401000")
+from tests.unit.bolt.samples import ANCHORS, OPEN_CHANNEL
 
 
 def point() -> bytes:
@@ -16,30 +15,9 @@ def point() -> bytes:
 
 
 def open_channel(**changes: Any) -> OpenChannel:
-    """As lnd opens 1,000,000 sat on a test chain."""
-    fields: dict[str, Any] = {
-        "chain_hash": CHAIN_HASHES["regtest"],
-        "temporary_channel_id": secrets.token_bytes(32),
-        "funding_satoshis": 1_000_000,
-        "push_msat": 0,
-        "dust_limit_satoshis": 354,
-        "max_htlc_value_in_flight_msat": 990_000_000,
-        "channel_reserve_satoshis": 10_000,
-        "htlc_minimum_msat": 1,
-        "feerate_per_kw": 253,
-        "to_self_delay": 144,
-        "max_accepted_htlcs": 483,
-        "funding_pubkey": point(),
-        "revocation_basepoint": point(),
-        "payment_basepoint": point(),
-        "delayed_payment_basepoint": point(),
-        "htlc_basepoint": point(),
-        "first_per_commitment_point": point(),
-        "channel_flags": 1,
-        "upfront_shutdown_script": b"",
-        "channel_type": ANCHORS,
-    }
-    return OpenChannel(**{**fields, **changes})
+    """As lnd opens 1,000,000 sat on a test chain, with a temporary id of its own."""
+    fresh = {"temporary_channel_id": secrets.token_bytes(32), **changes}
+    return msgspec.structs.replace(OPEN_CHANNEL, **fresh)
 
 
 def channel_keys(**changes: Any) -> dict[str, Any]:
