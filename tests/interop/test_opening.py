@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lightning_proxy.bolt.features import Feature, Features
 from lightning_proxy.bolt.messages import FundingCreated
 from lightning_proxy.wallet.events import Answered, DelegationReceived, Refused
 from lightning_proxy.wallet.reference import CANNOT_SIGN
@@ -14,10 +15,12 @@ from tests.interop.lab.process import LabError
 from tests.interop.relayed import POLICY, lab_relay, lab_wallet, receive
 
 
-async def test_lnd_opens_and_sends_funding_created(lab: Path) -> None:
+@pytest.mark.parametrize("channel_type", ["static_remotekey", "anchors"])
+async def test_lnd_opens_and_sends_funding_created(lab: Path, channel_type: str) -> None:
+    options = ["--protocol.anchors"] if channel_type == "anchors" else []
     async with (
         Btcd(lab) as btcd,
-        Lnd(lab, btcd) as lnd,
+        Lnd(lab, btcd, "lnd", *options) as lnd,
         lab_relay() as relay,
         lab_wallet(lab, relay.url) as wallet,
     ):
@@ -32,6 +35,9 @@ async def test_lnd_opens_and_sends_funding_created(lab: Path) -> None:
         assert isinstance(created, FundingCreated)
         assert created.temporary_channel_id == asked.temporary_channel_id
         assert (asked.funding_satoshis, asked.push_msat) == (1_000_000, 1_000_000)
+        features = Features.from_bytes(asked.channel_type or b"")
+        assert features.requires(Feature.OPTION_STATIC_REMOTEKEY)
+        assert features.requires(Feature.OPTION_ANCHORS) == (channel_type == "anchors")
         assert (await wallet.event(Answered)).request.open_channel == asked
         # This version ends here, and says so; lnd tells its user in our words.
         with pytest.raises(LabError, match=CANNOT_SIGN.decode()):
