@@ -347,6 +347,29 @@ async def test_the_peer_going_away_voids_the_delegation(
     assert (await wallet.event("rejected"))["code"] == "delegation_over"
 
 
+async def test_a_wallet_that_never_comes_back_is_forgotten(peer: ScriptedPeer) -> None:
+    secret = b"\x76" * 32
+    async with relay(forget_after=0.2) as server:
+        async with raw_wallet(server.url, secret) as wallet:
+            session_id, connection = await wallet.open_session(peer)
+        while server.relay.inbox_of(wallet.node_id).channels:
+            await asyncio.sleep(0.01)
+        await connection.close()
+        while list(server.relay.sessions()):
+            await asyncio.sleep(0.01)
+        # Whoever comes in time hears what happened ...
+        assert (server.relay.wallets, server.relay.queued_bytes > 0) == (1, True)
+        async with raw_wallet(server.url, secret) as wallet:
+            assert (await wallet.event("closed"))["session_id"] == session_id
+            await asyncio.sleep(0.3)
+            _, connection = await wallet.open_session(peer)
+        await connection.close()
+        # ... and what waits for nobody goes.
+        async with asyncio.timeout(10):
+            while server.relay.wallets or server.relay.queued_bytes:
+                await asyncio.sleep(0.01)
+
+
 async def test_messages_for_a_wallet_that_is_away_wait_and_the_oldest_go_first(
     peer: ScriptedPeer,
 ) -> None:

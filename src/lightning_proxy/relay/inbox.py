@@ -61,8 +61,13 @@ class Inbox:
 
     @property
     def is_idle(self) -> bool:
+        """Whether nothing goes on here; messages may still wait."""
+        return not (self.sessions or self.channels or self._open)
+
+    @property
+    def is_empty(self) -> bool:
         """Whether nothing would be lost by forgetting it."""
-        return not (self.sessions or self.channels or self._open or self._queue)
+        return self.is_idle and not self._queue
 
     # ---- the wallet's side ----
 

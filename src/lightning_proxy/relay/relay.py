@@ -38,6 +38,7 @@ class Relay:
         )
         self._sessions: dict[str, Session] = {}
         self._inboxes: dict[bytes, Inbox] = {}
+        self._forgetting: dict[bytes, asyncio.TimerHandle] = {}
         self._unadopted = 0
         self._budget = QueueBudget()
         self._shutting_down = False
@@ -66,6 +67,8 @@ class Relay:
                 while self._sessions:
                     self._emptied.clear()
                     await self._emptied.wait()
+        for timer in self._forgetting.values():
+            timer.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._keepalive
 
@@ -73,15 +76,29 @@ class Relay:
 
     def inbox_of(self, node_id: bytes) -> Inbox:
         """The inbox of this wallet, made if need be."""
+        if (timer := self._forgetting.pop(node_id, None)) is not None:
+            timer.cancel()
         inbox = self._inboxes.get(node_id)
         if inbox is None:
             inbox = self._inboxes[node_id] = self._new_inbox(node_id)
         return inbox
 
     def forget_if_idle(self, inbox: Inbox) -> None:
-        """Let go of a wallet that has nothing here."""
-        if inbox.node_id is not None and inbox.is_idle:
-            self._inboxes.pop(inbox.node_id, None)
+        """Let go of a wallet that has nothing here; of one for which messages wait, later."""
+        node_id = inbox.node_id
+        if node_id is None or not inbox.is_idle or self._inboxes.get(node_id) is not inbox:
+            return
+        if inbox.is_empty:
+            del self._inboxes[node_id]
+        elif node_id not in self._forgetting:
+            self._forgetting[node_id] = asyncio.get_running_loop().call_later(
+                self.settings.forget_after, self._forget, node_id, inbox
+            )
+
+    def _forget(self, node_id: bytes, inbox: Inbox) -> None:
+        del self._forgetting[node_id]
+        inbox.hand_over()
+        self.forget_if_idle(inbox)
 
     def unadopted_inbox(self) -> Inbox:
         """A fresh inbox for one session made over REST."""

@@ -63,6 +63,8 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_queued_bytes_per_wallet: Bytes = 1 << 20
     #: The same for all wallets together.
     max_queued_bytes: Bytes = 256 << 20
+    #: What waits for a wallet that has no session any more is kept this long.
+    forget_after: Seconds = 3600.0
     #: Whatever waits for one wallet socket; a socket that is further behind is closed. From half
     #: of it on, the wallet's peers are not read, so that nothing is lost to a slow wallet.
     max_queued_bytes_per_socket: Bytes = 2 << 20
