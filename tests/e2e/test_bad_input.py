@@ -542,13 +542,34 @@ async def test_sockets_and_sessions_of_one_wallet_are_capped(peer: ScriptedPeer)
         raw_wallet(server.url, secret) as wallet,
     ):
         async with raw_wallet(server.url, secret, authenticated=False) as second:
-            await second.authenticate()
-            body = await asyncio.wait_for(second.events.get(), 10)
-            assert body["error"]["data"]["code"] == "limit"
+            with pytest.raises(RpcFailure) as caught:
+                await second.authenticate()
+            assert caught.value.code == "limit"
         await wallet.open_session(peer)
         with pytest.raises(RpcFailure) as caught:
             await wallet.call("connect", peer=peer.address, act_one=ACT_ONE)
         assert caught.value.code == "limit"
+
+
+@pytest.mark.parametrize("method", ["close", "connect"])
+async def test_a_bug_of_ours_costs_one_request(
+    server: Server, wallet: RawWallet, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr(server.relay, {"close": "find", "connect": "connect"}[method], fail)
+    params = {
+        "close": {"session_id": "0" * 32},
+        "connect": {"peer": "02" + "11" * 32 + "@127.0.0.1:1", "act_one": ACT_ONE},
+    }[method]
+    with capture_logs() as logs, pytest.raises(RpcFailure) as caught:
+        await wallet.call(method, **params)
+    assert caught.value.code == "internal"
+    assert "a bug" not in caught.value.sentence
+    assert [entry["error"] for entry in logs if entry["log_level"] == "error"] == ["LookupError"]
+    monkeypatch.undo()
+    assert await wallet.call("sessions") == []
 
 
 async def test_a_socket_with_too_many_requests_under_way(

@@ -151,6 +151,7 @@ class WalletSocket:
             )
             self._access.check_wallet(node_id)
             self._inbox = self._relay.inbox_of(node_id)
+            self._inbox.check_room()
             sessions = [session.describe() for session in self._inbox.sessions.values()]
             result = Authenticated(node_id.hex(), self._wallet_settings(), sessions)
             self._post(encode_result(request_id, result))
@@ -214,19 +215,14 @@ class WalletSocket:
                 task = asyncio.create_task(self._finish(request_id, result))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
-        except RpcError as error:
-            self._post(encode_error(request_id, error))
+        except Exception as error:  # noqa: BLE001 - a request's failure must stay its own
+            self._post(_failure(request_id, error))
 
     async def _finish(self, request_id: RequestId, result: Awaitable[Any]) -> None:
         try:
             text = encode_result(request_id, await result)
-        except RpcError as error:
-            text = encode_error(request_id, error)
         except Exception as error:  # noqa: BLE001 - a request's failure must stay its own
-            _log.error("request_failed", error=type(error).__name__, exc_info=True)
-            text = encode_error(
-                request_id, RpcError(ErrorCode.INTERNAL, "The relay failed on this; it is logged.")
-            )
+            text = _failure(request_id, error)
         self._post(text)
 
     def _take_answer(self, envelope: Envelope) -> None:
@@ -344,6 +340,14 @@ class WalletSocket:
                 break
             await asyncio.sleep(_GOODBYE / _GOODBYE_LOOKS)
         await self._socket.close(code=code, message=reason.encode())
+
+
+def _failure(request_id: RequestId, error: Exception) -> str:
+    """The response to a request that failed; what is our fault is logged, and says no more."""
+    if not isinstance(error, RpcError):
+        _log.error("request_failed", error=type(error).__name__, exc_info=error)
+        error = RpcError(ErrorCode.INTERNAL, "The relay failed on this; it is logged.")
+    return encode_error(request_id, error)
 
 
 def _signer_of(wanted: Authenticate, text: str) -> bytes:

@@ -71,13 +71,16 @@ class Inbox:
 
     # ---- the wallet's side ----
 
-    def attach(self, channel: Channel) -> None:
-        """A socket of the wallet's came: it gets what waits, delegations first, in order."""
+    def check_room(self) -> None:
+        """Raise `RpcError` (limit) where another socket would be too many."""
         if len(self.channels) >= self._settings.max_sockets_per_wallet:
             raise RpcError(
                 ErrorCode.LIMIT,
                 f"This wallet has {len(self.channels)} sockets open already; close one.",
             )
+
+    def attach(self, channel: Channel) -> None:
+        """A socket of the wallet's came: it gets what waits, delegations first, in order."""
         self.channels.append(channel)
         for delegation in self._open.values():
             channel.delegate(delegation.envelope)
