@@ -22,9 +22,8 @@ cdef class CipherState:
     cdef uint64_t _nonce
     cdef bint _usable
 
-    # The calls of PeerTransport: in the caller's buffer, without the GIL. The caller checks
-    # `usable` first; after LP_BAD_TAG the state is wiped and no longer usable.
-    cdef bint usable(self) noexcept nogil
+    # The calls of PeerTransport: in the caller's buffer, without the GIL. After LP_BAD_TAG the
+    # state is wiped, and none of them may be called again.
     cdef void seal_frame(self, uint8_t *frame, size_t length) noexcept nogil
     cdef int open_frame(self, uint8_t *frame, size_t available, size_t *length) noexcept nogil
     cdef int open_body(self, uint8_t *body, size_t length) noexcept nogil

@@ -172,9 +172,6 @@ cdef class CipherState:
             at += length + LP_OVERHEAD
         return messages, at
 
-    cdef bint usable(self) noexcept nogil:
-        return self._usable
-
     cdef void seal_frame(self, uint8_t *frame, size_t length) noexcept nogil:
         kernel.seal(self._key, self._nonce, frame, length)
         self._advance()

@@ -5,14 +5,13 @@ import hashlib
 import ssl
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 from coincurve import PrivateKey
 
 from . import build
-from .process import Child, LabError, free_port, until
+from .process import Child, LabError, Part, free_port, until
 
 # On regtest, btcd enforces segwit from here, and lnd wants segwit.
 FIRST_BLOCKS = 500
@@ -46,7 +45,7 @@ def spend(
     return serialize(push(signature))
 
 
-class Btcd:
+class Btcd(Part):
     """One btcd; ``async with Btcd(folder) as btcd`` gives it with the first blocks mined."""
 
     network = "regtest"
@@ -62,21 +61,6 @@ class Btcd:
         self._script = push(self._key.public_key.format()) + b"\xac"  # OP_CHECKSIG
         self._coinbase_blocks: list[str] = []
         self._session: aiohttp.ClientSession
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            await self._start(stack)
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._stack.aclose()
 
     async def _start(self, stack: AsyncExitStack) -> None:
         host = "127.0.0.1"

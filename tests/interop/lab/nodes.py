@@ -11,14 +11,13 @@ import json
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import aiohttp
 
 from . import build
 from .btcd import Btcd
-from .process import READY_TIMEOUT, Child, LabError, free_port, until
+from .process import READY_TIMEOUT, Child, LabError, Part, free_port, until
 from .responder import FIRST_CUSTOM_TYPE, custom_message
 
 ROOT = Path(__file__).parents[3]
@@ -36,7 +35,7 @@ def load_tally(count: int, size: int, message_type: int = FIRST_ODD_CUSTOM_TYPE)
     return {"messages": count, "bytes": count * size, "sha256": digest.hexdigest()}
 
 
-class Node:
+class Node(Part):
     """A peer with an identity and an address; a subclass starts it."""
 
     node_id: str
@@ -47,29 +46,11 @@ class Node:
         self.name = name
         self.directory = directory / name
         self.log = directory / f"{name}.log"
-        self._stack = AsyncExitStack()
 
     @property
     def url(self) -> str:
         """``pubkey@host:port``."""
         return f"{self.node_id}@{self.address}"
-
-    async def _start(self, stack: AsyncExitStack) -> None:
-        raise NotImplementedError
-
-    async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            await self._start(stack)
-            self._stack = stack.pop_all()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._stack.aclose()
 
 
 class Lnd(Node):

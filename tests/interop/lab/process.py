@@ -11,7 +11,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any, Self, TypeVar
 
 STOP_TIMEOUT = 20.0
@@ -147,6 +149,32 @@ class Child:
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
             _tell_reaper(f"-{process.pid}")
+
+
+class Part:
+    """A part of the lab as an async context manager: `_start` fills the stack, leaving empties it.
+
+    What was started before a failure is stopped.
+    """
+
+    _stack: AsyncExitStack
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
 
 
 async def until(
