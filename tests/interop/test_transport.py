@@ -90,7 +90,7 @@ async def test_2000_messages_each_way_with_lnd(lab: Path) -> None:
         assert info.pongs_received == LOAD
         (peer,) = await lnd.peers()
         assert peer["pub_key"] == wallet.node_id
-        # And the keys still fit: lnd takes a custom message of ours and sends one of its own.
+        # And the keys still fit: a custom message of lnd's arrives.
         sent = await lnd.cli(
             "sendcustom", "--peer", wallet.node_id, "--type", 32769, "--data", "00ff"
         )
