@@ -135,6 +135,46 @@ async def test_own_pings_when_idle_and_an_end_when_they_stay_unanswered(
         assert server.relay.counters.pings_unanswered == 1
 
 
+async def test_a_peer_that_never_reads_costs_no_other_session_its_pings(
+    peer: ScriptedPeer,
+) -> None:
+    async with (
+        relay(ping_interval=0.4, pong_timeout=5) as server,
+        raw_wallet(server.url) as wallet,
+    ):
+        stuck_id, stuck = await wallet.open_session(peer)
+        _, healthy = await wallet.open_session(peer)
+        stuck.stop_reading()
+        # Its queue is filled to the last byte: not even a ping fits.
+        for size in (60_000, 5_000, 500, 50, 2):
+            message = (b"\x80\x01" + bytes(size))[:size]
+            with pytest.raises(RpcFailure, match="does not read"):
+                while True:
+                    await wallet.call("send", session_id=stuck_id, message=message.hex())
+        closed = await wallet.event("closed")
+        assert (closed["session_id"], closed["reason"]) == (stuck_id, "the peer does not read")
+        for _ in range(4):
+            ping_ = await healthy.receive()
+            assert ping_[:2] == b"\x00\x12"
+            await healthy.send(b"\x00\x13\x00\x00")
+
+
+async def test_a_refusal_is_kept_and_logged_only_as_a_sentence(
+    wallet: RawWallet, peer: ScriptedPeer
+) -> None:
+    _, connection = await wallet.open_session(peer)
+    await connection.send(open_channel().encode())
+    delegation = await wallet.event("delegate")
+    with capture_logs() as logs:
+        await wallet.refuse(delegation, "a line\nand another " * 5000)
+        await connection.receive()
+    (logged,) = [entry["reason"] for entry in logs if entry["event"] == "delegation_refused"]
+    assert len(logged) < 600
+    assert "\n" not in logged
+    await wallet.answer(delegation, channel_keys())
+    assert len((await wallet.event("rejected"))["reason"]) < 700
+
+
 async def test_warnings_and_errors_reach_the_wallet(wallet: RawWallet, peer: ScriptedPeer) -> None:
     session_id, connection = await wallet.open_session(peer)
     warning = messages.Warning(channel_id=b"\x05" * 32, data=b"careful\x00\xff").encode()

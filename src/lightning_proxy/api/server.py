@@ -48,6 +48,7 @@ class Server:
         self._settings = api_settings.checked()
         self.relay = Relay(relay_settings, on_loopback=self._settings.on_loopback)
         self._sockets: set[WalletSocket] = set()
+        self._schema = msgspec.json.encode(document())
         self._page = Template(resources.files(__package__).joinpath("page.html").read_text("utf-8"))
 
     async def __aenter__(self) -> Self:
@@ -125,4 +126,4 @@ class Server:
         return web.json_response({"status": "ok", "version": __version__})
 
     async def _openapi(self, _: web.Request) -> web.Response:
-        return web.Response(body=msgspec.json.encode(document()), content_type="application/json")
+        return web.Response(body=self._schema, content_type="application/json")

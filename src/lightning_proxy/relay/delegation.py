@@ -5,12 +5,13 @@ import secrets
 import time
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 from msgspec import Raw
 
-from lightning_proxy.bolt.messages import decode, to_dict
+from lightning_proxy.bolt.messages import Message, to_dict
+from lightning_proxy.relay.text import printable
 from lightning_proxy.rpc import Delegate, DelegationKind
 
 _log = structlog.get_logger()
@@ -45,7 +46,8 @@ class Question(Protocol):
 class Delegation:
     """Asks one `Question`; whatever races, one outcome wins and every later one is told so.
 
-    `send` takes the message for the peer; `on_over` is called once, with a sentence.
+    `messages` are the peer's, each raw and decoded. `send` takes the message for the peer;
+    `on_over` is called once, with a sentence.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class Delegation:
         session_id: str,
         peer: bytes,
         sequence: int,
-        messages: list[bytes],
+        messages: list[tuple[bytes, Message]],
         seconds: float,
         send: Callable[[bytes], None],
         on_over: Callable[["Delegation", str], None],
@@ -75,8 +77,8 @@ class Delegation:
             sequence=sequence,
             created=created,
             deadline=created + seconds,
-            messages=[message.hex() for message in messages],
-            decoded=[_decoded(message) for message in messages],
+            messages=[raw.hex() for raw, _ in messages],
+            decoded=[to_dict(message) for _, message in messages],
         )
         self._timer = asyncio.get_running_loop().call_later(seconds, self._expire)
 
@@ -88,7 +90,8 @@ class Delegation:
         self._end(DelegationState.SETTLED, "the wallet answered")
 
     def refuse(self, reason: str) -> None:
-        """Take the wallet's no."""
+        """Take the wallet's no; of a long reason only a sentence is passed on and kept."""
+        reason = printable(reason)
         self._send(self.question.refuse(reason))
         self._end(DelegationState.REFUSED, f"the wallet refused: {reason}")
 
@@ -105,7 +108,3 @@ class Delegation:
         self.state = state
         self._timer.cancel()
         self._on_over(self, sentence)
-
-
-def _decoded(message: bytes) -> dict[str, Any]:
-    return to_dict(decode(message))

@@ -5,7 +5,11 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Final
 
+import structlog
+
 from lightning_proxy.relay.session import Session
+
+_log = structlog.get_logger()
 
 #: Seconds between two looks; every look deals with one share of the sessions, so that thousands
 #: of them never make the event loop wait.
@@ -29,4 +33,8 @@ async def keep_alive(
             for session in now_there[start : start + share]:
                 # Jitter: sessions that began together must not ping together for ever.
                 ping_after = ping_interval * random.uniform(0.75, 1.25)  # noqa: S311
-                session.check_alive(loop.time(), ping_after)
+                try:
+                    session.check_alive(loop.time(), ping_after)
+                except Exception as error:  # noqa: BLE001 - one session's fault is not the others'
+                    _log.error("session_failed", session_id=session.id, exc_info=error)
+                    session.abort("internal error")

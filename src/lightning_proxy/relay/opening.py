@@ -6,10 +6,8 @@ from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.features import Features
 from lightning_proxy.bolt.messages import AcceptChannel, Error, OpenChannel
 from lightning_proxy.bolt.opening import check_accept_channel
+from lightning_proxy.relay.text import printable
 from lightning_proxy.rpc import ChannelKeys, DelegationKind, ErrorCode, RpcError, decode_params
-
-#: An `error`'s text: enough for a sentence, too little to be a channel of its own.
-MAX_REASON = 500
 
 
 class ChannelKeysQuestion:
@@ -43,9 +41,8 @@ class ChannelKeysQuestion:
 
 
 def channel_error(channel_id: bytes, reason: str) -> bytes:
-    """An `error` that fails this one channel; BOLT #1 wants printable ASCII."""
-    text = "".join(char if " " <= char <= "~" else "?" for char in reason[:MAX_REASON])
-    return Error(channel_id=channel_id, data=text.encode("ascii")).encode()
+    """An `error` that fails this one channel."""
+    return Error(channel_id=channel_id, data=printable(reason).encode("ascii")).encode()
 
 
 def _accept_channel(message: OpenChannel, keys: ChannelKeys) -> AcceptChannel:

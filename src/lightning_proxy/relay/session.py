@@ -21,6 +21,7 @@ from lightning_proxy.relay.dialler import Dialler
 from lightning_proxy.relay.inbox import Inbox
 from lightning_proxy.relay.opening import ChannelKeysQuestion, channel_error
 from lightning_proxy.relay.settings import RelaySettings
+from lightning_proxy.relay.text import printable
 from lightning_proxy.rpc import (
     Closed,
     ErrorCode,
@@ -263,7 +264,7 @@ class Session:
 
         By a `warning`: an `error` for the all-zero channel id would fail every channel.
         """
-        text = reason.encode("ascii", "replace")
+        text = printable(reason).encode("ascii")
         self._tell(messages.Warning(channel_id=_ALL_CHANNELS, data=text).encode())
         self.close(f"closed for what the peer sent: {reason}")
 
@@ -289,7 +290,10 @@ class Session:
         if self.pinged_at is None or not transport.awaiting_pong:
             if transport.idle_seconds >= ping_after:
                 self.pinged_at = now
-                transport.send_ping(_PONG_BYTES)
+                try:
+                    transport.send_ping(_PONG_BYTES)
+                except SendQueueFull:
+                    self.abort("the peer does not read")
         elif now - self.pinged_at >= self._settings.pong_timeout:
             self._counters.pings_unanswered += 1
             transport.abort("the peer did not answer a ping within the time limit")
@@ -325,8 +329,7 @@ class Session:
         )
         if error is None:
             return
-        # BOLT #1: what is not printable ASCII is not to be shown as it is.
-        text = "".join(chr(byte) if 32 <= byte < 127 else "?" for byte in error.data[:500])
+        text = printable(error.data.decode("latin-1"))
         self._errors_received += 1
         # A peer must not be able to fill the operator's disk.
         log = self._log.info if self._errors_received <= _ERRORS_LOGGED else self._log.debug
@@ -378,7 +381,8 @@ class Session:
                 # What BOLT #2 forbids is not worth waking a wallet for.
                 self._tell(channel_error(channel_id, str(error)))
                 return
-            self._delegate(ChannelKeysQuestion(open_channel, self._features), bytes(view))
+            question = ChannelKeysQuestion(open_channel, self._features)
+            self._delegate(question, bytes(view), open_channel)
 
     def received_open_channel2(self, type: int, view: memoryview) -> None:
         """Opening v2 was never offered; the peer gets an `error` for that channel, not a hang."""
@@ -390,14 +394,14 @@ class Session:
 
     # ---- inside ----
 
-    def _delegate(self, question: Question, message: bytes) -> None:
+    def _delegate(self, question: Question, raw: bytes, message: messages.Message) -> None:
         self.sequence += 1
         delegation = Delegation(
             question,
             session_id=self.id,
             peer=self.peer.node_id,
             sequence=self.sequence,
-            messages=[message],
+            messages=[(raw, message)],
             seconds=self._settings.deadlines[question.kind],
             send=self._tell,
             on_over=self._delegation_over,
