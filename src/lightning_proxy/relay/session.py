@@ -287,7 +287,10 @@ class Session:
         transport = self._transport
         if transport is None or self.state is not SessionState.READY or transport.is_closing:
             return
-        if self.pinged_at is None or not transport.awaiting_pong:
+        if self._paused:
+            # Its pong may be there, and it is us who don't read.
+            self.pinged_at = now
+        elif self.pinged_at is None or not transport.awaiting_pong:
             if transport.idle_seconds >= ping_after:
                 self.pinged_at = now
                 try:
