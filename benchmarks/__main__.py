@@ -1,7 +1,6 @@
 """`python -m benchmarks`: every benchmark, results.json and RESULTS.md."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import frames, sessions
@@ -18,20 +17,11 @@ def main() -> None:
         results[title] = run()
     where = machine()
     lines = ["# Results", "", *(f"- {name}: {value}" for name, value in where.items())]
-    for title, rows in results.items():
-        lines += ["", f"## {title}", "", table(rows)]
+    for title, result in results.items():
+        lines += ["", f"## {title}", "", table(result)]
     (_HERE / "RESULTS.md").write_text("\n".join(lines) + "\n")
     (_HERE / "results.json").write_text(
-        json.dumps(
-            {
-                "machine": where,
-                "results": {
-                    title: [asdict(row) for row in rows] for title, rows in results.items()
-                },
-            },
-            indent=1,
-        )
-        + "\n"
+        json.dumps({title: result.to_json() for title, result in results.items()}, indent=1) + "\n"
     )
     print((_HERE / "RESULTS.md").read_text())
 

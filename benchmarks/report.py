@@ -1,13 +1,14 @@
-"""How results look: rows of named numbers, as JSON or as a Markdown table."""
+"""What a benchmark returns: rows of named samples, ours beside each rival's of the same run."""
 
 import argparse
 import json
 import platform
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from lightning_proxy import __version__
 from lightning_proxy.transport import kernel_name
@@ -15,13 +16,50 @@ from lightning_proxy.transport import kernel_name
 
 @dataclass(frozen=True)
 class Row:
-    """One measured number; `ratio` compares it with `against`, measured in the same run."""
+    """One measured quantity: our samples, and those of rivals that took turns with us.
+
+    A ratio says how many times better ours is: `ours / rival` where more is better,
+    `rival / ours` where less is (nanoseconds, bytes).
+    """
 
     name: str
-    value: float
     unit: str
-    ratio: float | None = None
-    against: str = ""
+    samples: Sequence[float]
+    rivals: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    more_is_better: bool = True
+
+    @property
+    def value(self) -> float:
+        """The median of our samples."""
+        return median(self.samples)
+
+    def ratios(self) -> dict[str, float]:
+        """How many times better ours is than each rival."""
+        values = {rival: median(samples) for rival, samples in self.rivals.items()}
+        if self.more_is_better:
+            return {rival: self.value / value for rival, value in values.items()}
+        return {rival: value / self.value for rival, value in values.items()}
+
+
+@dataclass(frozen=True)
+class Results:
+    """The rows of one benchmark, and the rivals that could not take part, each with the reason."""
+
+    rows: Sequence[Row]
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """One object; `ratios` holds every ratio by name."""
+        return {
+            "machine": machine(),
+            "ratios": {
+                f"{row.name} / {rival}": round(ratio, 3)
+                for row in self.rows
+                for rival, ratio in row.ratios().items()
+            },
+            "medians": {row.name: {"value": row.value, "unit": row.unit} for row in self.rows},
+            "missing": dict(self.missing),
+        }
 
 
 def machine() -> dict[str, str]:
@@ -40,27 +78,31 @@ def machine() -> dict[str, str]:
     }
 
 
-def table(rows: list[Row]) -> str:
-    """A Markdown table."""
-    lines = ["| what | measured | ratio |", "|---|---:|---|"]
-    for row in rows:
-        ratio = "" if row.ratio is None else f"{row.ratio:.2f} x {row.against}"
-        lines.append(f"| {row.name} | {number(row.value)} {row.unit} | {ratio} |")
+def table(results: Results) -> str:
+    """A Markdown table: ours, and beside it each rival with the ratio."""
+    lines = ["| what | ours | against |", "|---|---:|---|"]
+    for row in results.rows:
+        against = "; ".join(
+            f"{ratio:.2f} x {rival} ({number(median(row.rivals[rival]))})"
+            for rival, ratio in row.ratios().items()
+        )
+        lines.append(f"| {row.name} | {number(row.value)} {row.unit} | {against} |")
+    lines += [f"\nMissing: {rival} ({reason})" for rival, reason in results.missing.items()]
     return "\n".join(lines)
 
 
 def number(value: float) -> str:
-    """Three significant digits, thousands apart."""
+    """Three significant digits at least, thousands apart."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def interleaved(rounds: int, *measures: Callable[[], float]) -> list[float]:
-    """The medians of several measures that take turns, so that a noisy moment hits them all."""
-    results: list[list[float]] = [[] for _ in measures]
+def interleaved(rounds: int, *measures: Callable[[], float]) -> list[list[float]]:
+    """The samples of several measures that take turns, so that a noisy moment hits them all."""
+    samples: list[list[float]] = [[] for _ in measures]
     for _ in range(rounds):
-        for result, measure in zip(results, measures, strict=True):
-            result.append(measure())
-    return [median(result) for result in results]
+        for each, measure in zip(samples, measures, strict=True):
+            each.append(measure())
+    return samples
 
 
 def progress(text: str) -> None:
@@ -68,13 +110,10 @@ def progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def main(title: str, run: Callable[[], list[Row]]) -> None:
+def main(title: str, run: Callable[[], Results]) -> None:
     """The command line of one benchmark module."""
     parser = argparse.ArgumentParser(description=title)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    rows = run()
-    if arguments.json:
-        print(json.dumps({"machine": machine(), "results": [asdict(row) for row in rows]}))
-    else:
-        print(table(rows))
+    results = run()
+    print(json.dumps(results.to_json()) if arguments.json else table(results))
