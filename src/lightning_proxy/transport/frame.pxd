@@ -1,5 +1,5 @@
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint64_t
 
 
 cdef extern from "kernel.h":
@@ -20,6 +20,7 @@ cdef class CipherState:
     cdef uint8_t _key[32]
     cdef uint8_t _chaining_key[32]
     cdef uint64_t _nonce
+    cdef uint16_t _expected
     cdef bint _usable
 
     # The calls of PeerTransport: in the caller's buffer, without the GIL. After LP_BAD_TAG the

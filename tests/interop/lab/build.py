@@ -91,6 +91,24 @@ class Workshop:
         pip = (self.out / "venv/bin/python", "-m", "pip", "install", "--quiet")
         self.run(*pip, "--requirement", requirements)
 
+    def install(self, packages: dict[str, str]) -> None:
+        """Programs of the system, each with the packages that bring it, as links in the cache.
+
+        A browser's or a compiler's libraries are the package manager's work, not the cache's.
+        """
+        missing = [
+            name
+            for program, names in packages.items()
+            if shutil.which(program) is None
+            for name in names.split()
+        ]
+        if missing:
+            self.run("apt-get", "update")
+            install = ("apt-get", "install", "--yes", "--no-install-recommends", *missing)
+            self.run(*install, DEBIAN_FRONTEND="noninteractive")
+        for program in packages:
+            (self.out / program).symlink_to(shutil.which(program) or "missing")
+
     def unpack(self, package: str) -> None:
         """Unpacks a Debian package of this machine's release below the output folder."""
         download = ("apt-get", "download", package)
@@ -154,12 +172,11 @@ def build_pyln(shop: Workshop) -> None:
 
 
 def build_browser(shop: Workshop) -> None:
-    # Of the system, not of the cache: a browser's hundred libraries are the package manager's work.
-    if shutil.which("chromium") is None:
-        shop.run("apt-get", "update")
-        install = ("apt-get", "install", "--yes", "--no-install-recommends", "chromium")
-        shop.run(*install, DEBIAN_FRONTEND="noninteractive")
-    (shop.out / "chromium").symlink_to(shutil.which("chromium") or "missing")
+    shop.install({"chromium": "chromium"})
+
+
+def build_checkers(shop: Workshop) -> None:
+    shop.install(CHECKERS)
 
 
 @dataclass(frozen=True)
@@ -203,7 +220,23 @@ class Component:
 PYTHON_PACKAGES = ("requirements.txt",)
 PYTHON = (sys.base_prefix, sys.version_info[:3])
 DEBIAN = "Debian 12 or a system with its packages"
+#: What tests/native is compiled and run with: programs, and the packages that bring them.
+CHECKERS = {
+    "valgrind": "valgrind",
+    "clang-19": "clang-19 libclang-rt-19-dev",
+    "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+    "qemu-aarch64": "qemu-user",
+}
 COMPONENTS = (
+    Component(
+        "checkers",
+        build_checkers,
+        {"apt-get": DEBIAN},
+        tuple(CHECKERS),
+        (),
+        # A cache may outlive the machine that they were installed on.
+        tuple(CHECKERS.items()) + tuple(map(shutil.which, CHECKERS)),
+    ),
     Component(
         "npm",
         build_npm,

@@ -1,12 +1,15 @@
 """CipherState: its bounds, its errors, its rotation."""
 
 import pickle
+import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from lightning_proxy.transport import CipherState, DecryptionError, kernel_name
+from lightning_proxy.transport.frame import kernel_names
 from lightning_proxy.transport.reference import ReferenceCipherState
 
 KEY, CHAINING_KEY = bytes(range(32)), bytes(range(32, 64))
@@ -138,6 +141,28 @@ def test_the_kernel_is_chosen_by_environment_and_an_unknown_one_is_refused() -> 
             check=False,
         )
 
-    assert run("scalar").stdout == "scalar\n"
+    for name in kernel_names():
+        assert run(name).stdout == f"{name}\n"
     assert run("").stdout.strip() == kernel_name()
     assert "no such kernel" in run("abacus").stderr
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or not Path("/proc/cpuinfo").exists(),
+    reason="reads what Linux says of an x86-64 CPU",
+)
+def test_the_best_kernel_that_the_cpu_has_is_chosen() -> None:
+    flags = set(Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split())
+    avx512 = {"avx512f", "avx512bw", "avx512dq", "avx512vl"}
+    wanted = [
+        name
+        for name, needed in {
+            "avx512ifma": {"avx2", "bmi2", "avx512ifma"} | avx512,
+            "avx512": {"avx2", "bmi2"} | avx512,
+            "avx2": {"avx2", "bmi2"},
+            "sse2": {"sse2"},
+            "scalar": set[str](),
+        }.items()
+        if needed <= flags
+    ]
+    assert kernel_names() == wanted

@@ -23,9 +23,66 @@ static const uint32_t round_constants[64] = {
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
 };
 
+int lp_use_cpu_sha;
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+
+#define SHA_TARGET __attribute__((target("sha,sse4.1,ssse3")))
+
+int lp_has_cpu_sha(void)
+{
+    unsigned eax, ebx, ecx, edx;
+
+    if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx)) return 0;
+    if (!(ecx & bit_SSSE3) || !(ecx & bit_SSE4_1)) return 0;
+    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & bit_SHA);
+}
+
+/* The instructions hold the state as two vectors, from the lowest lane f, e, b, a and h, g, d, c,
+ * and do two rounds each. */
+SHA_TARGET static void sha256_block_cpu(uint32_t state[8], const uint8_t block[SHA256_BLOCK])
+{
+    const __m128i big_endian = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
+    uint32_t feba[4] = {state[5], state[4], state[1], state[0]};
+    uint32_t hgdc[4] = {state[7], state[6], state[3], state[2]};
+    __m128i s0 = _mm_loadu_si128((const __m128i *)feba);
+    __m128i s1 = _mm_loadu_si128((const __m128i *)hgdc);
+    __m128i w[4];
+
+    for (int i = 0; i < 4; i++)
+        w[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)block + i), big_endian);
+    for (int i = 0; i < 16; i++) {
+        __m128i k = _mm_loadu_si128((const __m128i *)round_constants + i);
+        __m128i sum = _mm_add_epi32(w[i % 4], k);
+
+        s1 = _mm_sha256rnds2_epu32(s1, s0, sum);
+        s0 = _mm_sha256rnds2_epu32(s0, s1, _mm_shuffle_epi32(sum, 0x0e));
+        if (i < 12) {
+            __m128i seventh = _mm_alignr_epi8(w[(i + 3) % 4], w[(i + 2) % 4], 4);
+            __m128i first = _mm_sha256msg1_epu32(w[i % 4], w[(i + 1) % 4]);
+
+            w[i % 4] = _mm_sha256msg2_epu32(_mm_add_epi32(first, seventh), w[(i + 3) % 4]);
+        }
+    }
+    _mm_storeu_si128((__m128i *)feba, s0);
+    _mm_storeu_si128((__m128i *)hgdc, s1);
+    state[0] += feba[3], state[1] += feba[2], state[4] += feba[1], state[5] += feba[0];
+    state[2] += hgdc[3], state[3] += hgdc[2], state[6] += hgdc[1], state[7] += hgdc[0];
+    lp_wipe(feba, sizeof feba);
+    lp_wipe(hgdc, sizeof hgdc);
+    lp_wipe(w, sizeof w);
+}
+#else
+int lp_has_cpu_sha(void) { return 0; }
+
+#define sha256_block_cpu sha256_block_plain
+#endif
+
 #define ROTATE_RIGHT(word, bits) ((word) >> (bits) | (word) << (32 - (bits)))
 
-static void sha256_block(uint32_t state[8], const uint8_t block[SHA256_BLOCK])
+static void sha256_block_plain(uint32_t state[8], const uint8_t block[SHA256_BLOCK])
 {
     uint32_t w[64], v[8];
 
@@ -53,6 +110,14 @@ static void sha256_block(uint32_t state[8], const uint8_t block[SHA256_BLOCK])
     for (int i = 0; i < 8; i++) state[i] += v[i];
     lp_wipe(w, sizeof w);
     lp_wipe(v, sizeof v);
+}
+
+static void sha256_block(uint32_t state[8], const uint8_t block[SHA256_BLOCK])
+{
+    if (lp_use_cpu_sha)
+        sha256_block_cpu(state, block);
+    else
+        sha256_block_plain(state, block);
 }
 
 /* HMAC-SHA256 of at most 33 bytes under a key of 32: two blocks inside, two outside. */

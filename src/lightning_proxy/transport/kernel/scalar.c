@@ -202,21 +202,19 @@ static void aead_tag(poly1305 *mac, const uint8_t *ad, size_t ad_length, const u
 }
 
 static void aead_seal(const uint8_t key[LP_KEY_SIZE], const uint8_t nonce[LP_NONCE_SIZE],
-                      const uint8_t *ad, size_t ad_length, uint8_t *text, size_t length,
-                      uint8_t tag[LP_TAG_SIZE])
+                      const uint8_t *ad, size_t ad_length, uint8_t *text, size_t length)
 {
     uint32_t state[16];
     poly1305 mac;
 
     aead_begin(state, &mac, key, nonce);
     chacha20_xor(state, text, length);
-    aead_tag(&mac, ad, ad_length, text, length, tag);
+    aead_tag(&mac, ad, ad_length, text, length, text + length);
     lp_wipe(state, sizeof state);
 }
 
 static int aead_open(const uint8_t key[LP_KEY_SIZE], const uint8_t nonce[LP_NONCE_SIZE],
-                     const uint8_t *ad, size_t ad_length, uint8_t *text, size_t length,
-                     const uint8_t tag[LP_TAG_SIZE])
+                     const uint8_t *ad, size_t ad_length, uint8_t *text, size_t length)
 {
     uint32_t state[16];
     poly1305 mac;
@@ -224,7 +222,8 @@ static int aead_open(const uint8_t key[LP_KEY_SIZE], const uint8_t nonce[LP_NONC
 
     aead_begin(state, &mac, key, nonce);
     aead_tag(&mac, ad, ad_length, text, length, wanted);
-    for (int i = 0; i < LP_TAG_SIZE; i++) difference |= (uint8_t)(wanted[i] ^ tag[i]);
+    for (int i = 0; i < LP_TAG_SIZE; i++) difference |= (uint8_t)(wanted[i] ^ text[length + i]);
+    LP_PUBLIC(&difference, sizeof difference);
     /* The plaintext is released only after its tag was checked. */
     if (difference == 0) chacha20_xor(state, text, length);
     lp_wipe(state, sizeof state);
@@ -248,9 +247,9 @@ static void seal(const uint8_t key[LP_KEY_SIZE], uint64_t nonce, uint8_t *frame,
     frame[0] = (uint8_t)(length >> 8);
     frame[1] = (uint8_t)length;
     frame_nonce(bytes, nonce);
-    aead_seal(key, bytes, NULL, 0, frame, LP_LENGTH_SIZE, frame + LP_LENGTH_SIZE);
+    aead_seal(key, bytes, NULL, 0, frame, LP_LENGTH_SIZE);
     frame_nonce(bytes, nonce + 1);
-    aead_seal(key, bytes, NULL, 0, body, length, body + length);
+    aead_seal(key, bytes, NULL, 0, body, length);
 }
 
 static int open_body(const uint8_t key[LP_KEY_SIZE], uint64_t nonce, uint8_t *body, size_t length)
@@ -258,18 +257,18 @@ static int open_body(const uint8_t key[LP_KEY_SIZE], uint64_t nonce, uint8_t *bo
     uint8_t bytes[LP_NONCE_SIZE];
 
     frame_nonce(bytes, nonce);
-    return aead_open(key, bytes, NULL, 0, body, length, body + length);
+    return aead_open(key, bytes, NULL, 0, body, length);
 }
 
 static int open_frame(const uint8_t key[LP_KEY_SIZE], uint64_t nonce, uint8_t *frame,
                       size_t available, size_t *length)
 {
-    uint8_t bytes[LP_NONCE_SIZE], header[LP_LENGTH_SIZE];
+    uint8_t bytes[LP_NONCE_SIZE], header[LP_HEADER_SIZE];
 
     memcpy(header, frame, sizeof header);
     frame_nonce(bytes, nonce);
-    if (aead_open(key, bytes, NULL, 0, header, sizeof header, frame + LP_LENGTH_SIZE) != LP_OPENED)
-        return LP_BAD_TAG;
+    if (aead_open(key, bytes, NULL, 0, header, LP_LENGTH_SIZE) != LP_OPENED) return LP_BAD_TAG;
+    LP_PUBLIC(header, LP_LENGTH_SIZE);
     *length = (size_t)header[0] << 8 | header[1];
     if (available < *length + LP_OVERHEAD) return LP_INCOMPLETE;
     return open_body(key, nonce + 1, frame + LP_HEADER_SIZE, *length);
