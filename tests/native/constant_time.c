@@ -46,6 +46,9 @@ static int check(const lp_kernel *kernel)
         frame[length + LP_OVERHEAD - 1] ^= 1;
         if (kernel->open(key, 998, frame, length + LP_OVERHEAD, &got) != LP_BAD_TAG) return 1;
     }
+    fill(key, sizeof key);
+    fill(frame, 3 * (150 + LP_OVERHEAD));
+    kernel->seal_many(key, 0, frame, (const size_t[]){150, 150, 150}, 3);
     fill(chaining_key, sizeof chaining_key);
     lp_rotate(chaining_key, key);
     free(frame);

@@ -71,6 +71,30 @@ static void check_frame(const lp_kernel *kernel, const uint8_t *key, uint64_t no
     free(plain), free(sealed), free(ours);
 }
 
+/* Runs of frames, short and long mixed, in one call. */
+static void check_many(const lp_kernel *kernel, const uint8_t *key)
+{
+    for (size_t count = 0; count < 12; count++)
+        for (size_t seed = 0; seed < 40; seed++) {
+            size_t lengths[12], size = 0, length = count, at = 0;
+            uint8_t *frames, *ours;
+
+            for (size_t i = 0; i < count; i++) {
+                lengths[i] = (seed * 29 + i * 83) % (seed % 3 ? 193 : 400);
+                size += lengths[i] + LP_OVERHEAD;
+            }
+            frames = filled(size, seed);
+            ours = copy(frames, size);
+            for (size_t i = 0; i < count; i++) {
+                lp_kernel_scalar.seal(key, 2 * (seed + i), frames + at, lengths[i]);
+                at += lengths[i] + LP_OVERHEAD;
+            }
+            kernel->seal_many(key, 2 * seed, ours, lengths, count);
+            CHECK(memcmp(ours, frames, size) == 0);
+            free(frames), free(ours);
+        }
+}
+
 static void check_aead(const lp_kernel *kernel, const uint8_t *key, size_t ad_length, size_t length)
 {
     uint8_t *ad = filled(ad_length, 7), *nonce = filled(LP_NONCE_SIZE, length);
@@ -121,6 +145,7 @@ int main(void)
         for (size_t ad_length = 0; ad_length < 90; ad_length++)
             for (length = 0; length < 700; length += 1 + ad_length % 17)
                 check_aead(kernel, key, ad_length, length);
+        check_many(kernel, key);
         check_rotation(kernel);
         printf("%s\n", kernel->name);
     }

@@ -40,6 +40,10 @@ static int leaves(const lp_kernel *kernel, size_t length)
     kernel->seal(key, 4, frame, length);
     found |= contains(key) | contains(key + PIECE);
     paint();
+    kernel->seal_many(key, 4, frame, (const size_t[]){150, 150}, 2);
+    found |= contains(key) | contains(key + PIECE);
+    kernel->seal(key, 4, frame, length);
+    paint();
     kernel->open(key, 4, frame, length + LP_OVERHEAD, &got);
     return found | contains(key) | contains(key + PIECE);
 }

@@ -26,7 +26,11 @@ cdef class CipherState:
     # The calls of PeerTransport: in the caller's buffer, without the GIL. After LP_BAD_TAG the
     # state is wiped, and none of them may be called again.
     cdef void seal_frame(self, uint8_t *frame, size_t length) noexcept nogil
+    # Frames one behind the other; returns where the next one would begin.
+    cdef uint8_t *seal_frames(self, uint8_t *frames, const size_t *lengths,
+                              size_t count) noexcept nogil
     cdef int open_frame(self, uint8_t *frame, size_t available, size_t *length) noexcept nogil
     cdef int open_body(self, uint8_t *body, size_t length) noexcept nogil
     cdef void wipe(self) noexcept nogil
+    cdef int _seal_frames(self, uint8_t *frames, list views) except -1
     cdef void _advance(self) noexcept nogil

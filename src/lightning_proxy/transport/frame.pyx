@@ -12,6 +12,8 @@ cdef extern from "kernel.h":
         const char *name
         void (*seal)(const uint8_t *key, uint64_t nonce, uint8_t *frame,
                      size_t length) noexcept nogil
+        void (*seal_many)(const uint8_t *key, uint64_t nonce, uint8_t *frames,
+                          const size_t *lengths, size_t count) noexcept nogil
         int (*open)(const uint8_t *key, uint64_t nonce, uint8_t *frame, size_t available,
                     size_t *length) noexcept nogil
         int (*open_body)(const uint8_t *key, uint64_t nonce, uint8_t *body,
@@ -156,8 +158,8 @@ cdef class CipherState:
         for view in views:
             if view.shape[0] > 0:
                 memcpy(frame + LP_HEADER_SIZE, &view[0], view.shape[0])
-            self.seal_frame(frame, view.shape[0])
             frame += view.shape[0] + LP_OVERHEAD
+        self._seal_frames(<uint8_t *>PyBytes_AS_STRING(sealed), views)
         return sealed
 
     def open(self, buffer):
@@ -187,6 +189,33 @@ cdef class CipherState:
             )
             at += length + LP_OVERHEAD
         return messages, at
+
+    cdef int _seal_frames(self, uint8_t *frames, list views) except -1:
+        cdef size_t lengths[16]
+        cdef size_t count = 0
+        for view in views:
+            lengths[count] = len(view)
+            count += 1
+            if count == 16:
+                frames = self.seal_frames(frames, lengths, count)
+                count = 0
+        self.seal_frames(frames, lengths, count)
+        return 0
+
+    cdef uint8_t *seal_frames(self, uint8_t *frames, const size_t *lengths,
+                              size_t count) noexcept nogil:
+        cdef size_t now, i
+        while count > 0:
+            # A key serves until its rotation, no frame longer.
+            now = min(count, <size_t>(ROTATION - self._nonce) // 2)
+            kernel.seal_many(self._key, self._nonce, frames, lengths, now)
+            for i in range(now):
+                frames += lengths[i] + LP_OVERHEAD
+            self._nonce += 2 * (now - 1)
+            self._advance()
+            lengths += now
+            count -= now
+        return frames
 
     cdef void seal_frame(self, uint8_t *frame, size_t length) noexcept nogil:
         kernel.seal(self._key, self._nonce, frame, length)

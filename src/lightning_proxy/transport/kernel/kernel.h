@@ -46,6 +46,11 @@ typedef struct lp_kernel {
      * `frame` has room for length + LP_OVERHEAD bytes. */
     void (*seal)(const uint8_t key[LP_KEY_SIZE], uint64_t nonce, uint8_t *frame, size_t length);
 
+    /* Seal `count` frames that stand one behind the other, as `seal` does each: of `lengths` bytes,
+     * from `nonce` on by two. */
+    void (*seal_many)(const uint8_t key[LP_KEY_SIZE], uint64_t nonce, uint8_t *frames,
+                      const size_t *lengths, size_t count);
+
     /* Open a frame in place, of which `available` >= LP_HEADER_SIZE bytes are there.
      * On entry *length is the body's as the caller expects it; a right guess is faster.
      * LP_OPENED: the plaintext stands at frame + LP_HEADER_SIZE, *length bytes; the tag behind it

@@ -38,6 +38,12 @@ static const block_lanes frame_lanes = {
     {0, 1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13},
     {0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1},
 };
+/* Two frames of six blocks each, the second with the nonces that follow. */
+static const block_lanes pair_lanes __attribute__((unused)) = {
+    {0, 0, 1, 0, 0, 1, 1, 1, 2, 1, 3, 1, 0, 2, 1, 2, 0, 3, 1, 3, 2, 3, 3, 3},
+    {0, 1, 0, 1, 2, 3, 0, 1, 0, 1, 2, 3},
+    {0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 3, 3},
+};
 /* One text, from any counter. */
 static const block_lanes text_lanes = {
     {0, 0, 1, 0, 2,  0, 3,  0, 4,  0, 5,  0, 6,  0, 7,  0,

@@ -252,6 +252,15 @@ static void seal(const uint8_t key[LP_KEY_SIZE], uint64_t nonce, uint8_t *frame,
     aead_seal(key, bytes, NULL, 0, body, length);
 }
 
+static void seal_many(const uint8_t key[LP_KEY_SIZE], uint64_t nonce, uint8_t *frames,
+                      const size_t *lengths, size_t count)
+{
+    for (size_t i = 0; i < count; i++, nonce += 2) {
+        seal(key, nonce, frames, lengths[i]);
+        frames += lengths[i] + LP_OVERHEAD;
+    }
+}
+
 static int open_body(const uint8_t key[LP_KEY_SIZE], uint64_t nonce, uint8_t *body, size_t length)
 {
     uint8_t bytes[LP_NONCE_SIZE];
@@ -277,6 +286,7 @@ static int open_frame(const uint8_t key[LP_KEY_SIZE], uint64_t nonce, uint8_t *f
 const lp_kernel lp_kernel_scalar = {
     .name = "scalar",
     .seal = seal,
+    .seal_many = seal_many,
     .open = open_frame,
     .open_body = open_body,
     .aead_seal = aead_seal,
