@@ -1,4 +1,4 @@
-# make demo | test | lint | interop | bench: each sets up what it needs in .venv first.
+# Each target sets up what it needs in .venv first; `make help` lists them.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,13 +6,16 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard src/lightning_proxy/transport/*.p[yx][xd]) \
 	$(wildcard src/lightning_proxy/transport/kernel/*.[ch])
 
-.PHONY: help demo test lint format interop bench clean
+.PHONY: help demo test lint format interop bench wheel clean
 
 help:
 	@echo "make demo     the main job, on this machine, in seconds"
 	@echo "make test     the fast tests"
 	@echo "make lint     ruff, mypy --strict, cython-lint, clang-format"
-	@echo "make bench    the benchmarks"
+	@echo "make format   what of that can be put right by itself"
+	@echo "make interop  against lnd, LDK and others, which it builds (minutes, the first time)"
+	@echo "make bench    the benchmarks: benchmarks/RESULTS.md, results.json and plots (15 minutes)"
+	@echo "make wheel    sdist and wheel in dist/, installed and tested away from here"
 	@echo "make clean    remove .venv and what was built"
 
 $(BIN)/python:
@@ -51,6 +54,9 @@ interop: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks
+
+wheel: $(VENV)/.ready
+	$(BIN)/python -m tools.wheel
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

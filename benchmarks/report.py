@@ -2,16 +2,14 @@
 
 import argparse
 import json
-import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-from lightning_proxy import __version__
-from lightning_proxy.transport import kernel_name
+from lightning_proxy.bench import machine
 
 
 @dataclass(frozen=True)
@@ -19,7 +17,8 @@ class Row:
     """One measured quantity: our samples, and those of rivals that took turns with us.
 
     A ratio says how many times better ours is: `ours / rival` where more is better,
-    `rival / ours` where less is (nanoseconds, bytes).
+    `rival / ours` where less is (nanoseconds, bytes). `params` are what was varied, for
+    results.json and the plots (plots.py says which ones it draws).
     """
 
     name: str
@@ -27,6 +26,7 @@ class Row:
     samples: Sequence[float]
     rivals: Mapping[str, Sequence[float]] = field(default_factory=dict)
     more_is_better: bool = True
+    params: Mapping[str, int | str] = field(default_factory=dict)
 
     @property
     def value(self) -> float:
@@ -43,10 +43,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Results:
-    """The rows of one benchmark, and the rivals that could not take part, each with the reason."""
+    """The rows of one benchmark.
+
+    `missing` are the rivals that could not take part, each with the reason; `versions` are those of
+    the rivals that did.
+    """
 
     rows: Sequence[Row]
     missing: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """One object; `ratios` holds every ratio by name."""
@@ -59,34 +64,24 @@ class Results:
             },
             "medians": {row.name: {"value": row.value, "unit": row.unit} for row in self.rows},
             "missing": dict(self.missing),
+            "versions": dict(self.versions),
         }
 
 
-def machine() -> dict[str, str]:
-    """Where the numbers come from."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0].partition(":")[2].strip() if names else cpu
-    return {
-        "cpu": cpu,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()}",
-        "kernel": kernel_name(),
-        "version": __version__,
-    }
-
-
 def table(results: Results) -> str:
-    """A Markdown table: ours, and beside it each rival with the ratio."""
-    lines = ["| what | ours | against |", "|---|---:|---|"]
+    """A Markdown table: ours, and a column for each rival with what it reached and our ratio."""
+    rivals = list(dict.fromkeys(rival for row in results.rows for rival in row.rivals))
+    lines = [
+        " | ".join(["| what", "ours", *rivals]) + " |",
+        "|---|" + "---:|" * (1 + len(rivals)),
+    ]
     for row in results.rows:
-        against = "; ".join(
-            f"{ratio:.2f} x {rival} ({number(median(row.rivals[rival]))})"
-            for rival, ratio in row.ratios().items()
-        )
-        lines.append(f"| {row.name} | {number(row.value)} {row.unit} | {against} |")
+        ratios = row.ratios()
+        cells = [
+            f"{number(median(row.rivals[rival]))} ({ratios[rival]:.2f}x)" if rival in ratios else ""
+            for rival in rivals
+        ]
+        lines.append(" | ".join([f"| {row.name}, {row.unit}", number(row.value), *cells]) + " |")
     lines += [f"\nMissing: {rival} ({reason})" for rival, reason in results.missing.items()]
     return "\n".join(lines)
 
@@ -105,9 +100,27 @@ def interleaved(rounds: int, *measures: Callable[[], float]) -> list[list[float]
     return samples
 
 
-def progress(text: str) -> None:
-    """What is under way, to the terminal's standard error."""
+def _to_stderr(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+_show: Callable[[str], None] = _to_stderr
+
+
+def progress(text: str) -> None:
+    """What is under way: a line on standard error, or what `showing` put in its place."""
+    _show(text)
+
+
+@contextmanager
+def showing(show: Callable[[str], None]) -> Iterator[None]:
+    """Meanwhile `show` gets what is under way."""
+    global _show  # noqa: PLW0603 - one program, one display
+    _show = show
+    try:
+        yield
+    finally:
+        _show = _to_stderr
 
 
 def main(title: str, run: Callable[[], Results]) -> None:

@@ -1,6 +1,7 @@
 """The demo's child processes: their lines, the end of their logs, and never one left behind."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections import deque
@@ -20,6 +21,15 @@ _MAX_SHOWN: Final = 500
 
 #: Takes one JSON line of a program's, or None at its end.
 Take = Callable[["Program", dict[str, Any] | None], None]
+
+
+def environ_without_settings() -> dict[str, str]:
+    """Ours, without settings of another relay or wallet."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("LIGHTNING_PROXY_") or name == "LIGHTNING_PROXY_KERNEL"
+    }
 
 
 class Program:

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from lightning_proxy import __version__
 from lightning_proxy.demo import memory
-from lightning_proxy.demo.programs import Program
+from lightning_proxy.demo.programs import Program, environ_without_settings
 from lightning_proxy.demo.proof import Proof, prove, search_memory, search_streams, wrong_keys
 from lightning_proxy.demo.recorder import Recorder
 from lightning_proxy.demo.steps import Step, what_is_wrong
@@ -173,7 +173,11 @@ class Demo:
         self, stack: AsyncExitStack, name: str, arguments: list[str], *descriptors: int
     ) -> Program:
         program = Program(
-            name, arguments, self._watcher.take, environ=_environ(), pass_fds=descriptors
+            name,
+            arguments,
+            self._watcher.take,
+            environ=environ_without_settings(),
+            pass_fds=descriptors,
         )
         self._programs.append(program)
         return await stack.enter_async_context(program)
@@ -215,15 +219,6 @@ class Demo:
             raise DemoFailed(f"the recording can't be read: {error}") from None
         searches.insert(0, search_streams(streams, keys, {**public, **controls}))
         return prove(keys, searches, not_searched)
-
-
-def _environ() -> dict[str, str]:
-    """Ours, without settings of another relay or wallet."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("LIGHTNING_PROXY_") or name == "LIGHTNING_PROXY_KERNEL"
-    }
 
 
 def _how_to_open(node_id: str, seconds: float) -> str:

@@ -199,7 +199,8 @@ cdef class CipherState:
             if count == 16:
                 frames = self.seal_frames(frames, lengths, count)
                 count = 0
-        self.seal_frames(frames, lengths, count)
+        if count > 0:
+            self.seal_frames(frames, lengths, count)
         return 0
 
     cdef uint8_t *seal_frames(self, uint8_t *frames, const size_t *lengths,

@@ -16,7 +16,7 @@ def test_version(tmp_path: Path) -> None:
 def test_help_names_every_command(tmp_path: Path) -> None:
     result = invoke(tmp_path, "--help")
     assert result.exit_code == 0
-    for name in ("serve", "wallet", "demo", "doctor"):
+    for name in ("serve", "wallet", "demo", "bench", "doctor"):
         assert name in result.stdout
         assert invoke(tmp_path, name, "--help").exit_code == 0
 

@@ -1,0 +1,1 @@
+"""What makes the project's packages; nothing here is part of them."""
