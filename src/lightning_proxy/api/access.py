@@ -62,8 +62,12 @@ class Access:
         another relay's name has to be worthless here.
         """
         for scheme in (request.scheme, "https", "http"):
+            origin = f"{scheme}://{request.host}"
+            # A normal origin is its own normal form, and most clients send that.
+            if origin in self._origins:
+                return origin
             try:
-                origin = normal_origin(f"{scheme}://{request.host}")
+                origin = normal_origin(origin)
             except ValueError:
                 continue
             if origin in self._origins:

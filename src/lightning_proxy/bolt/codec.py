@@ -11,7 +11,7 @@ from lightning_proxy.bolt.errors import MalformedMessage
 
 T = TypeVar("T")
 
-_POINT_PREFIXES: Final = (b"\x02", b"\x03")
+_POINT_PREFIXES: Final = b"\x02\x03"
 
 
 class Reader:
@@ -66,7 +66,12 @@ class Writer:
 
 
 class Codec(ABC, Generic[T]):
-    """How one type of value stands on the wire. `field` names it in errors."""
+    """How one type of value stands on the wire. `field` names it in errors.
+
+    `format` is the `struct` module's for a type of one size, None for others.
+    """
+
+    format: str | None = None
 
     @abstractmethod
     def read(self, reader: Reader, field: str) -> T:
@@ -80,9 +85,12 @@ class Codec(ABC, Generic[T]):
 class Integer(Codec[int]):
     """A big-endian integer of `size` bytes, two's complement if signed."""
 
+    _FORMATS: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
+
     def __init__(self, size: int, *, signed: bool = False) -> None:
         self.size = size
         self.signed = signed
+        self.format = self._FORMATS[size].lower() if signed else self._FORMATS[size]
         bits = 8 * size
         self.minimum = -(1 << (bits - 1)) if signed else 0
         self.maximum = (1 << (bits - 1 if signed else bits)) - 1
@@ -147,6 +155,7 @@ class FixedBytes(Codec[bytes]):
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self.format = f"{size}s"
 
     def read(self, reader: Reader, field: str) -> bytes:
         return reader.take(self.size, field)
@@ -164,16 +173,19 @@ class CompressedPoint(FixedBytes):
     def __init__(self) -> None:
         super().__init__(33)
 
+    def check(self, stream: Reader | Writer, field: str, value: bytes) -> None:
+        """Raises `MalformedMessage` for 33 bytes that don't have the form of a point."""
+        if value[0] not in _POINT_PREFIXES:
+            stream.fail(field, "a compressed point starts with 02 or 03")
+
     def read(self, reader: Reader, field: str) -> bytes:
-        value = reader.take(self.size, field)
-        if not value.startswith(_POINT_PREFIXES):
-            reader.fail(field, "a compressed point starts with 02 or 03")
+        value = super().read(reader, field)
+        self.check(reader, field, value)
         return value
 
     def write(self, writer: Writer, field: str, value: bytes) -> None:
         super().write(writer, field, value)
-        if not value.startswith(_POINT_PREFIXES):
-            writer.fail(field, "a compressed point starts with 02 or 03")
+        self.check(writer, field, value)
 
 
 class LengthPrefixed(Codec[bytes]):

@@ -1,9 +1,10 @@
 """Feature flags (BOLT 9): their names and dependencies, feature maps, the check of an `init`."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
+
+from msgspec import Struct
 
 from lightning_proxy.bolt.errors import FeatureError
 from lightning_proxy.bolt.messages import Init
@@ -46,6 +47,7 @@ class Feature(IntEnum):
 
 _BY_NAME: Final = {feature.bolt_name: feature for feature in Feature}
 _BOLT_BITS: Final = sum(0b11 << feature for feature in Feature)
+_BOLT_ODD_BITS: Final = sum(0b10 << feature for feature in Feature)
 
 # BOLT #9 takes these for granted in every node. So one that depends on them (`basic_mpp` on
 # `payment_secret`) stands even where a peer no longer announces them.
@@ -66,8 +68,7 @@ _DEPENDENCIES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Features:
+class Features(Struct, frozen=True, gc=False):
     """A feature map, as the integer whose bits are the features."""
 
     bitmap: int = 0
@@ -104,6 +105,10 @@ class Features:
     def __or__(self, other: "Features") -> "Features":
         return Features(self.bitmap | other.bitmap)
 
+    def __and__(self, other: "Features") -> "Features":
+        """The features of BOLT 9 that both offer, as optional ones."""
+        return Features(_offered(self.bitmap) & _offered(other.bitmap))
+
     def __repr__(self) -> str:
         # By default a decimal, which Python refuses to print when a peer sends a long one.
         return f"Features.from_hex({self.to_bytes().hex()!r})"
@@ -137,6 +142,11 @@ class Features:
         """The name of every feature that is there, or "unknown(bit)", ascending and each once."""
         known = {feature.value: feature.bolt_name for feature in Feature}
         return tuple(dict.fromkeys(known.get(bit & ~1, f"unknown({bit})") for bit in self.bits))
+
+
+def _offered(bitmap: int) -> int:
+    """The odd bit of every feature of BOLT 9 that is there, optional or required."""
+    return (bitmap | bitmap << 1) & _BOLT_ODD_BITS
 
 
 def _even_bits(size: int) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Protocol
@@ -46,8 +47,8 @@ class Question(Protocol):
 class Delegation:
     """Asks one `Question`; whatever races, one outcome wins and every later one is told so.
 
-    `messages` are the peer's, each raw and decoded. `send` takes the message for the peer;
-    `on_over` is called once, with a sentence.
+    `messages` are the peer's, each raw and decoded. `deadlines` are those of the question's kind.
+    `send` takes the message for the peer; `on_over` is called once, with a sentence.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Delegation:
         peer: bytes,
         sequence: int,
         messages: list[tuple[bytes, Message]],
-        seconds: float,
+        deadlines: "Deadlines",
         send: Callable[[bytes], None],
         on_over: Callable[["Delegation", str], None],
     ) -> None:
@@ -76,11 +77,12 @@ class Delegation:
             kind=question.kind,
             sequence=sequence,
             created=created,
-            deadline=created + seconds,
+            deadline=created + deadlines.seconds,
             messages=[raw.hex() for raw, _ in messages],
             decoded=[to_dict(message) for _, message in messages],
         )
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._expire)
+        self._deadlines = deadlines
+        deadlines.add(self)
 
     def settle(self, answer: Raw) -> None:
         """Take the wallet's answer; raises `RpcError`, and stays open, if it is wrong."""
@@ -100,11 +102,47 @@ class Delegation:
         if self.state is DelegationState.OPEN:
             self._end(DelegationState.VOID, reason)
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """The deadline has come."""
         self._send(self.question.expire())
         self._end(DelegationState.EXPIRED, "the wallet did not answer in time")
 
     def _end(self, state: DelegationState, sentence: str) -> None:
         self.state = state
-        self._timer.cancel()
+        self._deadlines.discard(self)
         self._on_over(self, sentence)
+
+
+class Deadlines:
+    """Expires the delegations of one kind: all get as many `seconds`, so the first to come is due
+    first, and one timer serves them all.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._open: OrderedDict[Delegation, float] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, delegation: Delegation) -> None:
+        loop = asyncio.get_running_loop()
+        self._open[delegation] = due = loop.time() + self.seconds
+        if self._timer is None:
+            self._timer = loop.call_at(due, self._look)
+
+    def discard(self, delegation: Delegation) -> None:
+        self._open.pop(delegation, None)
+
+    def _look(self) -> None:
+        """Expire what is due, then wait for the next."""
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        try:
+            while self._open:
+                delegation, due = next(iter(self._open.items()))
+                if due > loop.time():
+                    break
+                del self._open[delegation]
+                delegation.expire()
+        finally:
+            if self._open:
+                self._timer = loop.call_at(next(iter(self._open.values())), self._look)

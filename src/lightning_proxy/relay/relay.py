@@ -11,10 +11,11 @@ from lightning_proxy.bolt.errors import AddressError
 from lightning_proxy.bolt.features import DEFAULT_FEATURES
 from lightning_proxy.bolt.messages import Init
 from lightning_proxy.relay.counters import Counters
+from lightning_proxy.relay.delegation import Deadlines
 from lightning_proxy.relay.dialler import Dialler, DialPolicy
 from lightning_proxy.relay.inbox import Inbox, QueueBudget
 from lightning_proxy.relay.keepalive import keep_alive
-from lightning_proxy.relay.session import Session
+from lightning_proxy.relay.session import OwnInit, Session
 from lightning_proxy.relay.settings import RelaySettings
 from lightning_proxy.rpc import DirectionState, ErrorCode, RpcError, SessionInfo
 from lightning_proxy.transport import CipherState
@@ -36,6 +37,7 @@ class Relay:
         self._dialler = Dialler(
             settings.dial, DialPolicy(settings.dial, relay_on_loopback=on_loopback)
         )
+        self._deadlines = {kind: Deadlines(seconds) for kind, seconds in settings.deadlines.items()}
         self._sessions: dict[str, Session] = {}
         self._inboxes: dict[bytes, Inbox] = {}
         self._forgetting: dict[bytes, asyncio.TimerHandle] = {}
@@ -43,11 +45,12 @@ class Relay:
         self._budget = QueueBudget()
         self._shutting_down = False
         self._emptied = asyncio.Event()
-        self.default_init = Init(
+        default_init = Init(
             globalfeatures=b"",
             features=DEFAULT_FEATURES.to_bytes(),
             networks=tuple(CHAIN_HASHES[name] for name in settings.networks) or None,
-        ).encode()
+        )
+        self._default_init = OwnInit.read(default_init.encode())
 
     async def __aenter__(self) -> Self:
         self._keepalive = asyncio.create_task(
@@ -130,7 +133,7 @@ class Relay:
         except AddressError as error:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"The peer's address: {error}.") from None
         self._check_room(inbox)
-        session = Session(address, inbox, self.settings, self.counters, self._over)
+        session = Session(address, inbox, self.settings, self.counters, self._deadlines, self._over)
         self._sessions[session.id] = inbox.sessions[session.id] = session
         self._unadopted += inbox.node_id is None
         return session, await session.dial(self._dialler, act_one)
@@ -144,9 +147,8 @@ class Relay:
         init: bytes | None = None,
     ) -> bytes:
         """Finish a session's handshake; returns the peer's `init`. Raises `RpcError`."""
-        return await session.shake_hands(
-            act_three, _cipher(sending), _cipher(receiving), init or self.default_init
-        )
+        own_init = self._default_init if init is None else OwnInit.read(init)
+        return await session.shake_hands(act_three, _cipher(sending), _cipher(receiving), own_init)
 
     def find(self, inbox: Inbox, session_id: str) -> Session:
         """A session of this wallet's; raises `RpcError` (session_unknown)."""

@@ -3,8 +3,8 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
-from typing import Final, TypeVar, cast
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple, Self, TypeVar, cast
 
 import structlog
 
@@ -16,7 +16,7 @@ from lightning_proxy.bolt.features import Feature, Features, check_init
 from lightning_proxy.bolt.opening import check_open_channel
 from lightning_proxy.relay import gossip
 from lightning_proxy.relay.counters import Counters
-from lightning_proxy.relay.delegation import Delegation, Question
+from lightning_proxy.relay.delegation import Deadlines, Delegation, Question
 from lightning_proxy.relay.dialler import Dialler
 from lightning_proxy.relay.inbox import Inbox
 from lightning_proxy.relay.opening import ChannelKeysQuestion, channel_error
@@ -24,6 +24,7 @@ from lightning_proxy.relay.settings import RelaySettings
 from lightning_proxy.relay.text import printable
 from lightning_proxy.rpc import (
     Closed,
+    DelegationKind,
     ErrorCode,
     PeerMessage,
     RpcError,
@@ -47,6 +48,29 @@ _ERRORS_LOGGED: Final = 5
 _PONG_BYTES: Final = 0
 
 
+class OwnInit(NamedTuple):
+    """An `init` of the wallet's choice, or of the relay's for it: as it is sent, and what it says.
+
+    Both of its feature maps are one here.
+    """
+
+    message: bytes
+    features: Features
+    networks: tuple[bytes, ...]
+
+    @classmethod
+    def read(cls, message: bytes) -> Self:
+        """Raises `RpcError` (invalid_params)."""
+        try:
+            init = messages.decode(message)
+        except BoltError as error:
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"That init is none: {error}.") from None
+        if not isinstance(init, messages.Init):
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"That init is a message {init.NAME}.")
+        features = Features.from_bytes(init.globalfeatures) | Features.from_bytes(init.features)
+        return cls(message, features, init.networks or ())
+
+
 class Session:
     """The consumer of one `PeerTransport`. `on_over` is called once, when it is gone for good."""
 
@@ -56,6 +80,7 @@ class Session:
         inbox: Inbox,
         settings: RelaySettings,
         counters: Counters,
+        deadlines: Mapping[DelegationKind, Deadlines],
         on_over: Callable[["Session"], None],
     ) -> None:
         self.id = secrets.token_hex(16)
@@ -71,6 +96,7 @@ class Session:
         self.pinged_at: float | None = None
         self._settings = settings
         self._counters = counters
+        self._deadlines = deadlines
         self._on_over = on_over
         self._transport: PeerTransport | None = None
         self._features = Features.from_bytes(b"")
@@ -141,25 +167,24 @@ class Session:
         return act_two
 
     async def shake_hands(
-        self, act_three: bytes, sending: CipherState, receiving: CipherState, init: bytes
+        self, act_three: bytes, sending: CipherState, receiving: CipherState, init: OwnInit
     ) -> bytes:
         """Send act three and `init`, return the peer's `init`.
 
-        Raises `RpcError`: invalid_params, session_state, peer_failed, peer_timeout.
+        Raises `RpcError`: session_state, peer_failed, peer_timeout.
         """
         if self.state is not SessionState.HANDSHAKE or self._transport is None:
             raise RpcError(ErrorCode.SESSION_STATE, "This session has no act three to wait for.")
-        features, networks = _read_own_init(init)
         transport = self.transport
-        self._features, self._networks = features, networks
+        self._features, self._networks = init.features, init.networks
         self.state = SessionState.INIT
         waiter: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._init_waiter = waiter
         transport.write_raw(act_three)
         self._log.debug("act_three", size=len(act_three))
         transport.start(sending, receiving)
-        transport.send(init)
-        self._log.debug("init_sent", size=len(init))
+        transport.send(init.message)
+        self._log.debug("init_sent", size=len(init.message))
         self._set_timer(self._settings.init_timeout, "the peer sent no init within the time limit")
         try:
             return await waiter
@@ -182,9 +207,7 @@ class Session:
             return
         self._set_timer(None)
         # BOLT #1: negotiated is what both offered.
-        self._features = Features.offering(
-            *(item for item in Feature if self._features.offers(item) and theirs.offers(item))
-        )
+        self._features &= theirs
         self.state = SessionState.READY
         self.peer_init = message
         self._counters.handshakes += 1
@@ -405,7 +428,7 @@ class Session:
             peer=self.peer.node_id,
             sequence=self.sequence,
             messages=[(raw, message)],
-            seconds=self._settings.deadlines[question.kind],
+            deadlines=self._deadlines[question.kind],
             send=self._tell,
             on_over=self._delegation_over,
         )
@@ -470,15 +493,3 @@ _UNLESS_RAW: Final[dict[int, _Handler]] = {
     messages.PeerStorage.TYPE: Session.received_other,
     messages.PeerStorageRetrieval.TYPE: Session.received_other,
 }
-
-
-def _read_own_init(message: bytes) -> tuple[Features, tuple[bytes, ...]]:
-    """The features and chains of the `init` that the wallet chose, or the relay for it."""
-    try:
-        init = messages.decode(message)
-    except BoltError as error:
-        raise RpcError(ErrorCode.INVALID_PARAMS, f"That init is none: {error}.") from None
-    if not isinstance(init, messages.Init):
-        raise RpcError(ErrorCode.INVALID_PARAMS, f"That init is a message {init.NAME}.")
-    features = Features.from_bytes(init.globalfeatures) | Features.from_bytes(init.features)
-    return features, init.networks or ()

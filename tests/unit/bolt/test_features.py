@@ -77,6 +77,14 @@ def test_offered_and_required() -> None:
     assert not features.offers(Feature.OPTION_SPLICE)
 
 
+def test_what_both_offer() -> None:
+    anchors, alias = Feature.OPTION_ANCHORS, Feature.OPTION_SCID_ALIAS
+    ours = Features.from_bits((anchors, alias + 1, 4711))
+    theirs = Features.from_bits((anchors + 1, alias - 1, 4711))
+    assert ours & theirs == Features.offering(anchors) == theirs & ours
+    assert ours & NOTHING == NOTHING
+
+
 def test_names() -> None:
     features = Features.from_names(["option_anchors", "gossip_queries"])
     assert features.bits == (7, 23)

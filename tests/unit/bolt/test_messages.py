@@ -4,9 +4,11 @@ import json
 import pickle
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 
+from lightning_proxy.bolt.codec import Writer
 from lightning_proxy.bolt.errors import MalformedMessage, UnknownMessage
 from lightning_proxy.bolt.messages import (
     MAXIMUM_SIZE,
@@ -61,6 +63,53 @@ def test_the_error_names_message_and_field() -> None:
     assert (error.message, error.field) == ("open_channel", "funding_pubkey")
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert str(again) == str(error)
+
+
+def test_every_cut_names_the_field_that_is_cut_off() -> None:
+    data, start = OPEN_CHANNEL.encode(), 2
+    for name, codec in OpenChannel.LAYOUT.fields.items():
+        writer = Writer("open_channel")
+        codec.write(writer, name, getattr(OPEN_CHANNEL, name))
+        end = start + len(writer.getvalue())
+        for cut in range(start, end):
+            with pytest.raises(MalformedMessage) as caught:
+                decode(data[:cut])
+            assert caught.value.field == name
+        start = end
+    assert start == _FIXED_SIZE
+
+
+@pytest.mark.parametrize("name", OpenChannel.LAYOUT.fields)
+def test_a_value_that_does_not_fit_is_named(name: str) -> None:
+    value = getattr(OPEN_CHANNEL, name)
+    if isinstance(value, int):
+        unfit: tuple[object, ...] = (-1, 1 << 64, "1", None, b"\x01")
+    else:
+        unfit = (value[:-1], value + b"\x00", bytearray(value), value.hex(), 7, None)
+    for each in unfit:
+        with pytest.raises(MalformedMessage) as caught:
+            msgspec.structs.replace(OPEN_CHANNEL, **{name: each}).encode()
+        assert (caught.value.message, caught.value.field) == ("open_channel", name)
+
+
+@pytest.mark.parametrize("prefix", [b"\x00", b"\x01", b"\x04", b"\xff"])
+def test_a_point_that_has_no_form_of_one_is_named(prefix: bytes) -> None:
+    point = OPEN_CHANNEL.htlc_basepoint
+    unfit = prefix + point[1:]
+    with pytest.raises(MalformedMessage, match=r"open_channel.htlc_basepoint: .* 02 or 03"):
+        msgspec.structs.replace(OPEN_CHANNEL, htlc_basepoint=unfit).encode()
+    with pytest.raises(MalformedMessage, match=r"open_channel.htlc_basepoint: .* 02 or 03"):
+        decode(OPEN_CHANNEL.encode().replace(point, unfit))
+
+
+@given(any_message())
+def test_fields_of_fixed_sizes_are_written_as_one_by_one(message: Message) -> None:
+    writer = Writer(message.NAME)
+    writer.put(message.TYPE.to_bytes(2, "big"))
+    for name, codec in message.LAYOUT.fields.items():
+        codec.write(writer, name, getattr(message, name))
+    message.LAYOUT.namespace.write(writer, message, message.unknown_tlvs)
+    assert message.encode() == writer.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,23 @@
 """The machinery of all messages: fields declared as annotations, compiled once a class."""
 
 import re
+import struct
 from collections.abc import Callable, Mapping
+from itertools import takewhile
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Generic, TypeAlias, TypeVar, get_type_hints
 
 from msgspec import Struct
 
-from lightning_proxy.bolt.codec import Codec, Reader, Writer, u16
+from lightning_proxy.bolt.codec import (
+    Codec,
+    CompressedPoint,
+    FixedBytes,
+    Integer,
+    Reader,
+    Writer,
+    u16,
+)
 from lightning_proxy.bolt.errors import MalformedMessage, UnknownMessage
 from lightning_proxy.bolt.tlv import Namespace, Records, Tlv
 
@@ -56,6 +66,57 @@ class Structure(Codec[R], Generic[R]):
             codec.write(writer, f"{field}.{name}", getattr(value, name))
 
 
+class _FixedFields:
+    """A message's first fields, as far as their sizes are fixed: read and written in one go."""
+
+    def __init__(self, fields: Mapping[str, Codec[Any]], start: int) -> None:
+        fixed = dict(takewhile(lambda item: item[1].format is not None, fields.items()))
+        self.names = tuple(fixed)
+        self._struct = struct.Struct(">" + "".join(str(codec.format) for codec in fixed.values()))
+        self._start = start
+        self.end = start + self._struct.size
+        self._kinds = [int if isinstance(codec, Integer) else bytes for codec in fixed.values()]
+        self._sizes = [
+            (at, codec.size)
+            for at, codec in enumerate(fixed.values())
+            if isinstance(codec, FixedBytes)
+        ]
+        self._checks = [
+            (at, name, codec.check)
+            for at, (name, codec) in enumerate(fixed.items())
+            if isinstance(codec, CompressedPoint)
+        ]
+
+    def read(self, reader: Reader) -> dict[str, Any]:
+        """The fields' values, of bytes that suffice; raises `MalformedMessage`."""
+        values = self._struct.unpack_from(reader.data, self._start)
+        for at, name, check in self._checks:
+            check(reader, name, values[at])
+        reader.position = self.end
+        return dict(zip(self.names, values, strict=True))
+
+    def write(self, writer: Writer, message: Struct) -> bool:
+        """Whether the values' types and sizes were right, and are written.
+
+        Raises `MalformedMessage`.
+        """
+        values = [getattr(message, name) for name in self.names]
+        if [*map(type, values)] != self._kinds:
+            return False
+        for at, size in self._sizes:
+            # `struct` would cut bytes off, or fill them up.
+            if len(values[at]) != size:
+                return False
+        try:
+            data = self._struct.pack(*values)
+        except struct.error:
+            return False
+        for at, name, check in self._checks:
+            check(writer, name, values[at])
+        writer.put(data)
+        return True
+
+
 class Layout:
     """What a message class declares, ready to read and write."""
 
@@ -64,11 +125,22 @@ class Layout:
         self.prefix = type_.to_bytes(2, "big")
         self.fields, records = declared(cls)
         self.namespace = Namespace(name, records)
+        #: The names of all fields and records.
+        self.names = (*self.fields, *records)
         self._fields = tuple(self.fields.items())
+        self._fixed = _FixedFields(self.fields, len(self.prefix))
+        self._others = self._fields[len(self._fixed.names) :]
 
     def read(self, data: bytes) -> dict[str, Any]:
         reader = Reader(self.name, data, len(self.prefix))
-        values = {name: codec.read(reader, name) for name, codec in self._fields}
+        if len(data) >= self._fixed.end:
+            values = self._fixed.read(reader)
+            fields = self._others
+        else:
+            # One by one, to name the field that is cut off.
+            values, fields = {}, self._fields
+        for name, codec in fields:
+            values[name] = codec.read(reader, name)
         if reader.position < reader.end:
             records, unknown = self.namespace.read(reader)
             values.update(records)
@@ -78,7 +150,9 @@ class Layout:
     def write(self, message: "Message") -> bytes:
         writer = Writer(self.name)
         writer.put(self.prefix)
-        for name, codec in self._fields:
+        # One by one, to name the field whose value doesn't fit.
+        fields = self._others if self._fixed.write(writer, message) else self._fields
+        for name, codec in fields:
             codec.write(writer, name, getattr(message, name))
         self.namespace.write(writer, message, message.unknown_tlvs)
         data = writer.getvalue()
@@ -157,7 +231,7 @@ def to_dict(message: Message) -> dict[str, JSON]:
     """The message for JSON: bytes as hex, absent TLV records left out, its `name` first."""
     plain: dict[str, JSON] = {"name": message.NAME}
     layout = message.LAYOUT
-    for field in (*layout.fields, *layout.namespace.records):
+    for field in layout.names:
         value = getattr(message, field)
         if value is not None:
             plain[field] = _plain(value)
@@ -167,13 +241,12 @@ def to_dict(message: Message) -> dict[str, JSON]:
 
 
 def _plain(value: object) -> JSON:
-    match value:
-        case bytes():
-            return value.hex()
-        case bool() | int():
-            return value
-        case tuple():
-            return [_plain(item) for item in value]
-        case Struct():
-            return {field: _plain(getattr(value, field)) for field in value.__struct_fields__}
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, int):
+        return value
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Struct):
+        return {field: _plain(getattr(value, field)) for field in value.__struct_fields__}
     raise TypeError(f"no message has a value of the type {type(value).__name__}")

@@ -1,0 +1,45 @@
+"""The relay as its users run it, in a process of its own, and what it takes of the machine."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Relay:
+    """A running `lightning-proxy serve`."""
+
+    url: str
+    port: int
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """User and system time of all its threads so far, by the scheduler's own clock."""
+        tasks = Path(f"/proc/{self.pid}/task").iterdir()
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+@contextmanager
+def relay(*arguments: str) -> Iterator[Relay]:
+    """A relay with its default settings but for `arguments`; its log is written, and not kept."""
+    command = ["lightning_proxy", "serve", "--port", "0", "--log-format", "json", *arguments]
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the relay ended with the exit code {process.wait()}")
+        url = json.loads(line)["url"]
+        yield Relay(url, int(url.rpartition(":")[2]), process.pid)
+    finally:
+        process.terminate()
+        process.wait(10)
