@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final
 
@@ -33,6 +34,9 @@ class NodeAddress:
         return f"{self.node_id.hex()}@{host}:{self.port}"
 
 
+# Many wallets have the same few peers: their sessions share the address, and its point is checked
+# once.
+@lru_cache(maxsize=4096)
 def parse(text: str) -> NodeAddress:
     """The address in "pubkey@host:port"; the port is 9735 when none is given.
 

@@ -1,8 +1,9 @@
 """What the relay holds for one wallet: sessions, open delegations, messages that wait."""
 
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from msgspec import Raw
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 _REMEMBERED = 256
 #: What an envelope around a queued message costs, roughly, in bytes.
 _NOTIFICATION_OVERHEAD = 200
+_NOBODY: Final[frozenset["Channel"]] = frozenset()
+#: What empty inboxes share. Whoever adds puts a container of the inbox's own in its place first;
+#: who forgets to gets an error from these.
+_NOTHING: Final = cast("dict[str, Any]", MappingProxyType({}))
+_EMPTY_QUEUE: Final = cast("deque[Any]", ())
 
 Notification = PeerMessage | Closed | Voided
 
@@ -38,7 +44,24 @@ class Channel(Protocol):
 
 
 class Inbox:
-    """`node_id` is the wallet's; None: one session's own, made over REST and not yet adopted."""
+    """`node_id` is the wallet's; None: one session's own, made over REST and not yet adopted.
+
+    There may be one for each session, and most are empty: a container is made when it is needed.
+    """
+
+    __slots__ = (
+        "_behind",
+        "_budget",
+        "_counters",
+        "_open",
+        "_over",
+        "_queue",
+        "_queued_bytes",
+        "_settings",
+        "channels",
+        "node_id",
+        "sessions",
+    )
 
     def __init__(
         self,
@@ -48,16 +71,17 @@ class Inbox:
         budget: QueueBudget,
     ) -> None:
         self.node_id = node_id
-        self.sessions: dict[str, Session] = {}
-        self.channels: list[Channel] = []
+        #: By id; what an unadopted session has for its own lists nothing.
+        self.sessions: dict[str, Session] = _NOTHING
+        self.channels: tuple[Channel, ...] = ()
         self._settings = settings
         self._counters = counters
         self._budget = budget
-        self._open: dict[str, Delegation] = {}
-        self._over: OrderedDict[str, str] = OrderedDict()
-        self._queue: deque[tuple[int, Notification]] = deque()
+        self._open: dict[str, Delegation] = _NOTHING
+        self._over: dict[str, str] = _NOTHING
+        self._queue: deque[tuple[int, Notification]] = _EMPTY_QUEUE
         self._queued_bytes = 0
-        self._behind: set[Channel] = set()
+        self._behind: frozenset[Channel] = _NOBODY
 
     @property
     def is_idle(self) -> bool:
@@ -81,22 +105,19 @@ class Inbox:
 
     def attach(self, channel: Channel) -> None:
         """A socket of the wallet's came: it gets what waits, delegations first, in order."""
-        self.channels.append(channel)
+        self.channels = (*self.channels, channel)
         for delegation in self._open.values():
             channel.delegate(delegation.envelope)
         while self._queue:
             channel.notify(self._dequeue())
 
     def detach(self, channel: Channel) -> None:
-        self.channels.remove(channel)
+        self.channels = tuple(other for other in self.channels if other is not channel)
         self.set_behind(channel, behind=False)
 
     def set_behind(self, channel: Channel, *, behind: bool) -> None:
         """A socket can't keep up, or can again: meanwhile the wallet's peers are not read."""
-        if behind:
-            self._behind.add(channel)
-        else:
-            self._behind.discard(channel)
+        self._behind = self._behind | {channel} if behind else self._behind - {channel}
         for session in self.sessions.values():
             session.pause(paused=bool(self._behind))
 
@@ -132,20 +153,40 @@ class Inbox:
 
     # ---- the sessions' side ----
 
+    def add(self, session: "Session") -> None:
+        """List a session of the wallet's."""
+        if self.node_id is not None:
+            if not self.sessions:
+                self.sessions = {}
+            self.sessions[session.id] = session
+
+    def remove(self, session: "Session") -> None:
+        """A session is over."""
+        if self.node_id is not None:
+            del self.sessions[session.id]
+
     def open(self, delegation: Delegation) -> None:
         """Ask the wallet, on every socket that it has."""
-        self._open[delegation.id] = delegation
         self._counters.delegations += 1
+        self._hold(delegation)
+
+    def _hold(self, delegation: Delegation) -> None:
+        if not self._open:
+            self._open = {}
+        self._open[delegation.id] = delegation
         for channel in self.channels:
             channel.delegate(delegation.envelope)
 
     def over(self, delegation: Delegation, sentence: str) -> None:
         """A delegation ended: count it, remember it; where no answer ended it, tell the wallet."""
-        self._open.pop(delegation.id, None)
+        if delegation.id in self._open:
+            del self._open[delegation.id]
         self._counters.outcomes[delegation.state] += 1
+        if not self._over:
+            self._over = {}
         self._over[delegation.id] = sentence
         if len(self._over) > _REMEMBERED:
-            self._over.popitem(last=False)
+            del self._over[next(iter(self._over))]
         if delegation.state in (DelegationState.EXPIRED, DelegationState.VOID):
             self.notify(Voided(delegation.id, sentence))
 
@@ -158,6 +199,8 @@ class Inbox:
         size = _NOTIFICATION_OVERHEAD
         if isinstance(notification, PeerMessage):
             size += len(notification.message)
+        if not self._queue:
+            self._queue = deque()
         self._queue.append((size, notification))
         self._queued_bytes += size
         self._budget.used += size
@@ -177,19 +220,16 @@ class Inbox:
     def adopt(self, session: "Session") -> None:
         """Take over a session that no wallet had, with all that waits in its own inbox."""
         former = session.inbox
-        del former.sessions[session.id]
-        self.sessions[session.id] = session
         session.inbox = self
+        self.add(session)
         delegations, notifications = former.hand_over()
         for delegation in delegations:
-            self._open[delegation.id] = delegation
-            for channel in self.channels:
-                channel.delegate(delegation.envelope)
+            self._hold(delegation)
         for notification in notifications:
             self.notify(notification)
 
     def hand_over(self) -> tuple[list[Delegation], list[Notification]]:
         """All that waits here, in order; then nothing does any more."""
         delegations = list(self._open.values())
-        self._open.clear()
+        self._open = _NOTHING
         return delegations, [self._dequeue() for _ in range(len(self._queue))]

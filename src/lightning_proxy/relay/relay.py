@@ -45,6 +45,8 @@ class Relay:
         self._budget = QueueBudget()
         self._shutting_down = False
         self._emptied = asyncio.Event()
+        # One bound method for all sessions, which keep it.
+        self._on_over = self._over
         default_init = Init(
             globalfeatures=b"",
             features=DEFAULT_FEATURES.to_bytes(),
@@ -133,8 +135,11 @@ class Relay:
         except AddressError as error:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"The peer's address: {error}.") from None
         self._check_room(inbox)
-        session = Session(address, inbox, self.settings, self.counters, self._deadlines, self._over)
-        self._sessions[session.id] = inbox.sessions[session.id] = session
+        session = Session(
+            address, inbox, self.settings, self.counters, self._deadlines, self._on_over
+        )
+        self._sessions[session.id] = session
+        inbox.add(session)
         self._unadopted += inbox.node_id is None
         return session, await session.dial(self._dialler, act_one)
 
@@ -200,7 +205,7 @@ class Relay:
 
     def _over(self, session: Session) -> None:
         del self._sessions[session.id]
-        del session.inbox.sessions[session.id]
+        session.inbox.remove(session)
         if session.inbox.node_id is None:
             self._unadopted -= 1
             # Nobody will ever come for what waited there; its bytes are others' to use.

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple, Self, TypeVar, cast
 
 import structlog
@@ -46,6 +47,9 @@ MAX_OPEN_CHANNEL: Final = 2048
 _ERRORS_LOGGED: Final = 5
 #: Our own pings ask for the least; the answer's length says nothing.
 _PONG_BYTES: Final = 0
+_NO_CHANNELS: Final[frozenset[int]] = frozenset()
+_NO_FEATURES: Final = Features()
+_NO_DELEGATIONS: Final = cast("dict[bytes, Delegation]", MappingProxyType({}))
 
 
 class OwnInit(NamedTuple):
@@ -74,6 +78,33 @@ class OwnInit(NamedTuple):
 class Session:
     """The consumer of one `PeerTransport`. `on_over` is called once, when it is gone for good."""
 
+    # A relay holds thousands of these, most of them idle: what few need is made when it is needed.
+    __slots__ = (
+        "_counters",
+        "_deadlines",
+        "_delegations",
+        "_errors_received",
+        "_features",
+        "_gossip_dropped",
+        "_init_waiter",
+        "_networks",
+        "_on_over",
+        "_paused",
+        "_settings",
+        "_timer",
+        "_transport",
+        "created",
+        "id",
+        "inbox",
+        "peer",
+        "peer_init",
+        "pinged_at",
+        "raw",
+        "sequence",
+        "short_channel_ids",
+        "state",
+    )
+
     def __init__(
         self,
         peer: NodeAddress,
@@ -89,7 +120,7 @@ class Session:
         self.created = time.time()
         self.sequence = 0
         self.raw = False
-        self.short_channel_ids: frozenset[int] = frozenset()
+        self.short_channel_ids = _NO_CHANNELS
         self.state = SessionState.HANDSHAKE
         self.peer_init: bytes | None = None
         #: When the unanswered ping left (monotonic seconds); keepalive's.
@@ -99,15 +130,14 @@ class Session:
         self._deadlines = deadlines
         self._on_over = on_over
         self._transport: PeerTransport | None = None
-        self._features = Features.from_bytes(b"")
+        self._features = _NO_FEATURES
         self._networks: tuple[bytes, ...] = ()
         self._init_waiter: asyncio.Future[bytes] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._delegations: dict[bytes, Delegation] = {}
+        self._delegations = _NO_DELEGATIONS
         self._paused = False
         self._gossip_dropped = 0
         self._errors_received = 0
-        self._log = _log.bind(session_id=self.id, peer=peer.node_id.hex())
 
     @property
     def transport(self) -> PeerTransport:
@@ -143,7 +173,7 @@ class Session:
         try:
             self._transport = transport = await dialler.dial(self.peer, self)
             transport.write_raw(act_one)
-            self._log.debug("act_one", size=len(act_one))
+            self._say(_log.debug, "act_one", size=len(act_one))
             async with asyncio.timeout(self._settings.dial.act_two_timeout):
                 act_two: bytes = await transport.receive_exactly(ACT_TWO_SIZE)
         except BaseException as error:
@@ -160,7 +190,7 @@ class Session:
                     ) from None
                 case _:
                     raise
-        self._log.debug("act_two", size=len(act_two))
+        self._say(_log.debug, "act_two", size=len(act_two))
         self._set_timer(
             self._settings.act_three_timeout, "the wallet gave no act three within the time limit"
         )
@@ -181,10 +211,10 @@ class Session:
         waiter: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._init_waiter = waiter
         transport.write_raw(act_three)
-        self._log.debug("act_three", size=len(act_three))
+        self._say(_log.debug, "act_three", size=len(act_three))
         transport.start(sending, receiving)
         transport.send(init.message)
-        self._log.debug("init_sent", size=len(init.message))
+        self._say(_log.debug, "init_sent", size=len(init.message))
         self._set_timer(self._settings.init_timeout, "the peer sent no init within the time limit")
         try:
             return await waiter
@@ -192,7 +222,7 @@ class Session:
             self._init_waiter = None
 
     def _received_init(self, message: bytes) -> None:
-        self._log.debug("init_received", size=len(message))
+        self._say(_log.debug, "init_received", size=len(message))
         init = self._decode(messages.Init, memoryview(message))
         if init is None:
             return
@@ -211,7 +241,7 @@ class Session:
         self.state = SessionState.READY
         self.peer_init = message
         self._counters.handshakes += 1
-        self._log.info("session_ready")
+        self._say(_log.info, "session_ready")
         if self._features.offers(Feature.GOSSIP_QUERIES):
             chains = self._networks or init.networks or (CHAIN_HASHES["bitcoin"],)
             self._tell(gossip.filter_nothing_matches(chains[0]))
@@ -275,7 +305,7 @@ class Session:
             )
         for delegation in list(self._delegations.values()):
             delegation.void(f"the session is over: {reason}")
-        self._log.info("session_closed", reason=reason)
+        self._say(_log.info, "session_closed", reason=reason)
         if self.peer_init is not None:
             self.inbox.notify(Closed(self.id, reason))
         self._on_over(self)
@@ -358,8 +388,8 @@ class Session:
         text = printable(error.data.decode("latin-1"))
         self._errors_received += 1
         # A peer must not be able to fill the operator's disk.
-        log = self._log.info if self._errors_received <= _ERRORS_LOGGED else self._log.debug
-        log(f"peer_{error.NAME}", channel_id=error.channel_id.hex(), text=text)
+        log = _log.info if self._errors_received <= _ERRORS_LOGGED else _log.debug
+        self._say(log, f"peer_{error.NAME}", channel_id=error.channel_id.hex(), text=text)
         self.pass_on(type, view)
         if isinstance(error, messages.Warning):
             return
@@ -392,7 +422,7 @@ class Session:
         if open_channel is None:
             return
         channel_id = open_channel.temporary_channel_id
-        self._log.debug("open_channel", size=len(view), channel_id=channel_id.hex())
+        self._say(_log.debug, "open_channel", size=len(view), channel_id=channel_id.hex())
         if channel_id in self._delegations:
             # An `error` for this id would fail the first opening too.
             self.fail("open_channel: this temporary_channel_id is in use")
@@ -420,6 +450,10 @@ class Session:
 
     # ---- inside ----
 
+    def _say(self, log: Callable[..., object], event: str, **values: object) -> None:
+        """Log an event, and whose it is."""
+        log(event, session_id=self.id, peer=self.peer.node_id.hex(), **values)
+
     def _delegate(self, question: Question, raw: bytes, message: messages.Message) -> None:
         self.sequence += 1
         delegation = Delegation(
@@ -432,14 +466,19 @@ class Session:
             send=self._tell,
             on_over=self._delegation_over,
         )
+        if not self._delegations:
+            self._delegations = {}
         self._delegations[question.channel_id] = delegation
-        self._log.debug("delegated", delegation_id=delegation.id, kind=question.kind)
+        self._say(_log.debug, "delegated", delegation_id=delegation.id, kind=question.kind)
         self.inbox.open(delegation)
 
     def _delegation_over(self, delegation: Delegation, sentence: str) -> None:
         del self._delegations[delegation.question.channel_id]
-        self._log.info(
-            f"delegation_{delegation.state}", delegation_id=delegation.id, reason=sentence
+        self._say(
+            _log.info,
+            f"delegation_{delegation.state}",
+            delegation_id=delegation.id,
+            reason=sentence,
         )
         self.inbox.over(delegation, sentence)
 
@@ -465,7 +504,7 @@ class Session:
         if self._transport is None or self._transport.is_closing:
             return
         name = messages.name_of(int.from_bytes(message[:2], "big"))
-        self._log.debug(name, size=len(message))
+        self._say(_log.debug, name, size=len(message))
         try:
             self._transport.send(message)
         except SendQueueFull:

@@ -19,9 +19,9 @@ cdef extern from "kernel.h":
 cdef class CipherState:
     cdef uint8_t _key[32]
     cdef uint8_t _chaining_key[32]
-    cdef uint64_t _nonce
+    cdef uint16_t _nonce
     cdef uint16_t _expected
-    cdef bint _usable
+    cdef uint8_t _usable
 
     # The calls of PeerTransport: in the caller's buffer, without the GIL. After LP_BAD_TAG the
     # state is wiped, and none of them may be called again.

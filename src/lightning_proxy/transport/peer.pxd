@@ -1,7 +1,10 @@
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from lightning_proxy.transport.frame cimport CipherState
+
+# A relay holds thousands of these: a truth value takes a byte, and no size here passes 4 GiB.
+ctypedef uint8_t flag
 
 
 cdef class PeerTransportBase:
@@ -16,30 +19,34 @@ cdef class PeerTransportBase:
 
     # What came and was not yet opened: a partial frame, or whole frames while reading is paused.
     cdef uint8_t *_pending
-    cdef size_t _pending_size
-    # The body length of the partial frame at the start of _pending, or UNKNOWN.
-    cdef size_t _body_length
-    # Sealed, and not yet handed to the asyncio transport.
+    # Sealed, and not yet handed to the socket or to the asyncio transport.
     cdef uint8_t *_out
-    cdef size_t _out_size
-    cdef size_t _out_capacity
-    cdef size_t _raw_wanted
+    cdef uint32_t _pending_size
+    # The body length of the partial frame at the start of _pending, or UNKNOWN.
+    cdef uint32_t _body_length
+    cdef uint32_t _out_size
+    cdef uint32_t _out_capacity
+    # The socket, once there are keys; -1 where the transport has none, and when it is gone.
+    cdef int _fd
+    cdef uint16_t _raw_wanted
 
-    cdef bint _in_callback
-    cdef bint _flush_scheduled
-    cdef bint _drain_scheduled
-    cdef bint _consumer_paused
-    cdef bint _write_paused
-    cdef bint _reading_paused
-    cdef bint _closing
-    cdef bint _lost
+    # Whether the asyncio transport got bytes that it may not have written yet.
+    cdef flag _handed_over
+    cdef flag _in_callback
+    cdef flag _flush_scheduled
+    cdef flag _drain_scheduled
+    cdef flag _consumer_paused
+    cdef flag _write_paused
+    cdef flag _reading_paused
+    cdef flag _closing
+    cdef flag _lost
+    cdef flag _awaiting_pong
 
-    cdef readonly unsigned long long messages_received
-    cdef readonly unsigned long long messages_sent
-    cdef readonly unsigned long long pings_received
-    cdef readonly unsigned long long pongs_received
+    cdef readonly uint64_t messages_received
+    cdef readonly uint64_t messages_sent
+    cdef readonly uint64_t pings_received
+    cdef readonly uint64_t pongs_received
     cdef readonly double last_received
-    cdef readonly bint awaiting_pong
 
     cdef size_t _process(self, uint8_t *data, size_t size) except? 0
     cdef int _take(self, uint8_t *message, size_t length) except -1
@@ -51,6 +58,7 @@ cdef class PeerTransportBase:
     cdef int _keep(self, const uint8_t *data, size_t size) except -1
     cdef int _received_raw(self) except -1
     cdef int _flush_now(self) except -1
+    cdef bint _transport_is_behind(self) except -1
     cdef int _schedule_flush(self) except -1
     cdef int _schedule_drain(self) except -1
     cdef int _update_reading(self) except -1

@@ -6,7 +6,7 @@ from typing import Protocol
 from cpython.buffer cimport PyBUF_READ, PyBUF_WRITE
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
-from libc.stdint cimport SIZE_MAX
+from libc.stdint cimport UINT32_MAX
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
@@ -36,8 +36,18 @@ cdef extern from *:
         clock_gettime(LIGHTNING_PROXY_CLOCK, &now);
         return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
     }
+
+    #include <sys/socket.h>
+    /* Python ignores SIGPIPE where send() can't be told to. */
+    #ifdef MSG_NOSIGNAL
+    #define LIGHTNING_PROXY_SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
+    #else
+    #define LIGHTNING_PROXY_SEND_FLAGS MSG_DONTWAIT
+    #endif
     """
     double monotonic "lightning_proxy_monotonic"() noexcept nogil
+    int SEND_FLAGS "LIGHTNING_PROXY_SEND_FLAGS"
+    ssize_t c_send "send"(int fd, const void *data, size_t size, int flags) noexcept nogil
 
 
 # Named limits, each with its reason.
@@ -60,7 +70,7 @@ cdef enum:
     PONG = 19
     NO_PONG = 65532
 
-cdef size_t UNKNOWN = SIZE_MAX
+cdef uint32_t UNKNOWN = UINT32_MAX
 
 cdef uint8_t *read_buffer = <uint8_t *>malloc(READ_BUFFER)
 if read_buffer == NULL:
@@ -90,6 +100,7 @@ cdef class PeerTransportBase:
     def __init__(self, consumer):
         self._consumer = consumer
         self._body_length = UNKNOWN
+        self._fd = -1
         self.last_received = monotonic()
 
     def __dealloc__(self):
@@ -136,6 +147,8 @@ cdef class PeerTransportBase:
     def connection_lost(self, exc):
         self._lost = True
         self._closing = True
+        # From here on the number may belong to another session's socket.
+        self._fd = -1
         if self._reason is None:
             self._reason = "the connection broke" if exc is None else f"the connection broke: {exc}"
         if self._sending is not None:
@@ -164,6 +177,7 @@ cdef class PeerTransportBase:
     def write_raw(self, data):
         """Write handshake bytes as they are."""
         self._require_open()
+        self._handed_over = True
         self._transport.write(data)
 
     def receive_exactly(self, size):
@@ -187,6 +201,9 @@ cdef class PeerTransportBase:
             raise TypeError("two CipherStates wanted")
         self._sending = sending
         self._receiving = receiving
+        socket = self._transport.get_extra_info("socket")
+        if socket is not None:
+            self._fd = socket.fileno()
         self._schedule_drain()
 
     # ---- for the consumer ----
@@ -194,7 +211,12 @@ cdef class PeerTransportBase:
     @property
     def is_closing(self):
         """Whether the connection is over or about to be."""
-        return self._closing
+        return bool(self._closing)
+
+    @property
+    def awaiting_pong(self):
+        """Whether a ping of ours has no pong yet."""
+        return bool(self._awaiting_pong)
 
     @property
     def idle_seconds(self):
@@ -237,7 +259,7 @@ cdef class PeerTransportBase:
         message[2:4] = pong_bytes.to_bytes(2, "big")
         message[4:6] = padding.to_bytes(2, "big")
         self.send(message)
-        self.awaiting_pong = True
+        self._awaiting_pong = True
 
     def pause_reading(self):
         """Deliver nothing more, and read nothing more, until `resume_reading`."""
@@ -317,7 +339,7 @@ cdef class PeerTransportBase:
             return self._answer_ping(message, length)
         if type == PONG:
             self.pongs_received += 1
-            self.awaiting_pong = False
+            self._awaiting_pong = False
             return 0
         return self._deliver(message, length)
 
@@ -422,14 +444,28 @@ cdef class PeerTransportBase:
         return 0
 
     cdef int _flush_now(self) except -1:
+        cdef ssize_t sent = 0
+        data = None
         if self._out_size == 0 or self._write_paused or self._transport is None:
             return 0
-        data = PyBytes_FromStringAndSize(<char *>self._out, self._out_size)
+        # Straight into the socket: the transport would want a copy of its own first. What the
+        # socket doesn't take is the transport's, and so is an error, which it meets itself.
+        if self._fd >= 0 and not self._transport_is_behind():
+            sent = max(0, c_send(self._fd, self._out, self._out_size, SEND_FLAGS))
+        if sent < self._out_size:
+            self._handed_over = True
+            data = PyBytes_FromStringAndSize(<char *>self._out + sent, self._out_size - sent)
         free(self._out)
         self._out = NULL
         self._out_size = self._out_capacity = 0
-        self._transport.write(data)
+        if data is not None:
+            self._transport.write(data)
         return 0
+
+    cdef bint _transport_is_behind(self) except -1:
+        if self._handed_over:
+            self._handed_over = self._transport.get_write_buffer_size() > 0
+        return self._handed_over
 
     cdef int _schedule_flush(self) except -1:
         # Inside a callback, the end of buffer_updated flushes.
@@ -493,7 +529,8 @@ class PeerTransport(PeerTransportBase, asyncio.BufferedProtocol):
     """A peer's connection: bytes in and out on one side, whole messages on the other.
 
     `consumer` (a `Consumer`) gets each message but ping and pong, which are dealt with here, and
-    at last the reason of the end. It may call any method from there.
+    at last the reason of the end. It may call any method from there. The transport must be a plain
+    socket's: sealed bytes go past it while it has none of its own to write.
 
     Life: connect it by `loop.create_connection`; pass the handshake with `write_raw` and
     `receive_exactly`; then `start` with the two directions' states. Needs an event loop that

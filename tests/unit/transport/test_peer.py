@@ -292,6 +292,47 @@ async def test_a_paused_consumer_gets_nothing_and_loses_nothing(
     assert recorder.messages == sent
 
 
+async def test_what_the_socket_does_not_take_keeps_its_place(peer_far: Pair) -> None:
+    peer, far = peer_far
+    numbers = iter(range(1, 1000))
+    for _ in range(3):
+        sent: list[bytes] = []
+        while peer.unsent_bytes == 0:
+            sent.append(message(1001, 20_000 + next(numbers)))
+            peer.send(sent[-1])
+            await asyncio.sleep(0)
+        sent.append(message(1001, 20_000 + next(numbers)))
+        peer.send(sent[-1])
+        for expected in sent:
+            assert await far.receive() == expected
+        while peer.unsent_bytes:
+            await asyncio.sleep(0)
+
+
+async def test_nothing_goes_to_a_socket_that_took_over_the_number(recorder: Recorder) -> None:
+    near, far = socket.socketpair()
+    number = near.fileno()
+    loop = asyncio.get_running_loop()
+    transport, peer = await loop.create_connection(lambda: PeerTransport(recorder), sock=near)
+    recorder.peer = peer
+    peer.start(CipherState(KEY_OUT, CHAINING_KEY), CipherState(KEY_IN, CHAINING_KEY))
+    peer.pause_writing()
+    peer.send(message(1001))
+    transport.abort()
+    await recorder.wait_closed()
+    far.close()
+    others = socket.socketpair()
+    assert number in {other.fileno() for other in others}
+    peer.resume_writing()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    for other in others:
+        with pytest.raises(BlockingIOError):
+            other.recv(1, socket.MSG_DONTWAIT)
+    for other in others:
+        other.close()
+
+
 async def test_a_peer_that_never_reads_fills_its_queue_and_no_more(
     peer_far: Pair, recorder: Recorder
 ) -> None:
