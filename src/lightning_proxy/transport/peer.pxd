@@ -26,7 +26,7 @@ cdef class PeerTransportBase:
     cdef uint32_t _body_length
     cdef uint32_t _out_size
     cdef uint32_t _out_capacity
-    # The socket, once there are keys; -1 where the transport has none, and when it is gone.
+    # The socket; -1 where the transport has none, and when it is gone.
     cdef int _fd
     cdef uint16_t _raw_wanted
 
@@ -52,6 +52,7 @@ cdef class PeerTransportBase:
     cdef int _take(self, uint8_t *message, size_t length) except -1
     cdef int _answer_ping(self, const uint8_t *message, size_t length) except -1
     cdef int _deliver(self, uint8_t *message, size_t length) except -1
+    cdef uint8_t *_grow(self, size_t size) except NULL
     cdef uint8_t *_reserve(self, size_t length) except NULL
     cdef bint _blocked(self) noexcept
     cdef bint _has_backlog(self) noexcept

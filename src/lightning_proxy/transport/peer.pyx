@@ -111,6 +111,9 @@ cdef class PeerTransportBase:
     def connection_made(self, transport):
         self._loop = asyncio.get_running_loop()
         self._transport = transport
+        socket = transport.get_extra_info("socket")
+        if socket is not None:
+            self._fd = socket.fileno()
 
     def get_buffer(self, sizehint):
         # Readiness loops (uvloop, asyncio's selectors) read in the same call, so between here and
@@ -174,11 +177,13 @@ cdef class PeerTransportBase:
 
     # ---- the handshake, before there are keys ----
 
-    def write_raw(self, data):
-        """Write handshake bytes as they are."""
+    def write_raw(self, const uint8_t[::1] data):
+        """Write handshake bytes as they are; they leave within this loop tick."""
+        cdef size_t size = data.shape[0]
         self._require_open()
-        self._handed_over = True
-        self._transport.write(data)
+        if size > 0:
+            memcpy(self._grow(size), &data[0], size)
+            self._schedule_flush()
 
     def receive_exactly(self, size):
         """A future of the next `size` handshake bytes; `ConnectionError` if the peer goes first."""
@@ -201,9 +206,6 @@ cdef class PeerTransportBase:
             raise TypeError("two CipherStates wanted")
         self._sending = sending
         self._receiving = receiving
-        socket = self._transport.get_extra_info("socket")
-        if socket is not None:
-            self._fd = socket.fileno()
         self._schedule_drain()
 
     # ---- for the consumer ----
@@ -386,7 +388,10 @@ cdef class PeerTransportBase:
 
     cdef uint8_t *_reserve(self, size_t length) except NULL:
         """Room for one more frame in the outgoing buffer, to be sealed in place."""
-        cdef size_t needed = self._out_size + length + LP_OVERHEAD
+        return self._grow(length + LP_OVERHEAD)
+
+    cdef uint8_t *_grow(self, size_t size) except NULL:
+        cdef size_t needed = self._out_size + size
         cdef size_t capacity = self._out_capacity or 512
         cdef uint8_t *grown
         while capacity < needed:
