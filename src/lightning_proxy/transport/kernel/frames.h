@@ -59,9 +59,10 @@ LP_INLINE tail_block xor_text(key_stream *stream, uint8_t *text, size_t length, 
         size_t whole = stream->count - stream->at;
 
         if (whole > length / BLOCK) whole = length / BLOCK;
-        for (size_t i = 0; i < whole; i++)
-            xor_block(text + BLOCK * i, stream->blocks + BLOCK * (stream->at + i));
-        if (mac) poly_blocks(mac, text, whole);
+        if (mac)
+            poly_xor_blocks(mac, text, stream->blocks + BLOCK * stream->at, whole);
+        else
+            xor_blocks(text, stream->blocks + BLOCK * stream->at, whole);
         text += BLOCK * whole;
         length -= BLOCK * whole;
         stream->at += whole;

@@ -84,9 +84,10 @@ LP_INLINE const uint8_t *hidden(const uint8_t *address)
     return address;
 }
 
-LP_INLINE void xor_block(uint8_t *text, const uint8_t *stream)
+/* XOR with the key stream, in place; `count` blocks. */
+LP_INLINE void xor_blocks(uint8_t *text, const uint8_t *stream, size_t count)
 {
-    for (size_t i = 0; i < BLOCK; i += VECTOR)
+    for (size_t i = 0; i < BLOCK * count; i += VECTOR)
         *(unaligned_vector *)(text + i) ^= *(const vector *)(stream + i);
 }
 

@@ -122,6 +122,13 @@ LP_INLINE void poly_blocks(poly1305 *mac, const uint8_t *bytes, size_t count)
     }
 }
 
+/* XOR `count` times four blocks with the key stream, in place, and take the result. */
+LP_INLINE void poly_xor_blocks(poly1305 *mac, uint8_t *text, const uint8_t *stream, size_t count)
+{
+    xor_blocks(text, stream, count);
+    poly_blocks(mac, text, count);
+}
+
 /* The text's last `size` < 64 bytes and the block of the two lengths (RFC 8439 section 2.8). */
 LP_INLINE void poly_end(poly1305 *mac, const tail_block *tail, size_t size, uint64_t ad_length,
                         uint64_t length)

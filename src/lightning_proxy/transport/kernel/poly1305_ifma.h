@@ -210,6 +210,23 @@ LP_INLINE void poly_blocks(poly1305 *mac, const uint8_t *bytes, size_t count)
     for (; count > 0; bytes += BLOCK, count--) poly_vector(mac, load_words(bytes));
 }
 
+/* XOR `count` times four blocks with the key stream, in place, and take the result. */
+LP_INLINE void poly_xor_blocks(poly1305 *mac, uint8_t *text, const uint8_t *stream, size_t count)
+{
+    if (mac->is_long) {
+        xor_blocks(text, stream, count);
+        poly_blocks(mac, text, count);
+        return;
+    }
+    /* Few blocks go on in registers: what was just stored across a cache line loads slowly. */
+    for (size_t i = 0; i < BLOCK * count; i += BLOCK) {
+        const words_512 block = load_words(text + i) ^ load_words(stream + i);
+
+        _mm512_storeu_si512(text + i, (__m512i)block);
+        poly_vector(mac, block);
+    }
+}
+
 /* Additional data, so laid that its end falls on the end of a vector. */
 LP_INLINE void poly_ad(poly1305 *mac, const uint8_t *ad, size_t length)
 {
@@ -244,14 +261,20 @@ LP_INLINE void poly_end(poly1305 *mac, const tail_block *tail, size_t size, uint
     poly_vector(mac, (words_512)last);
 }
 
-LP_INLINE uint64_t poly_sum(words_512 lanes)
-{
-    return (uint64_t)_mm512_reduce_add_epi64((__m512i)lanes);
-}
-
 LP_INLINE void poly_finish(const poly1305 *mac, uint64_t tag[2])
 {
     const number_512 sum = multiply_512(mac->h, mac->last);
+    /* All lanes of h0 and of h1 are added up side by side, h2's beside zeros. */
+    const words_512 h01 = __builtin_shufflevector(sum.h0, sum.h1, 0, 8, 2, 10, 4, 12, 6, 14) +
+                          __builtin_shufflevector(sum.h0, sum.h1, 1, 9, 3, 11, 5, 13, 7, 15);
+    const words_256 h01_half = __builtin_shufflevector(h01, h01, 0, 1, 2, 3) +
+                               __builtin_shufflevector(h01, h01, 4, 5, 6, 7);
+    const words_256 h2_half = __builtin_shufflevector(sum.h2, sum.h2, 0, 1, 2, 3) +
+                              __builtin_shufflevector(sum.h2, sum.h2, 4, 5, 6, 7);
+    const lane64 h01_sum = __builtin_shufflevector(h01_half, h01_half, 0, 1) +
+                           __builtin_shufflevector(h01_half, h01_half, 2, 3);
+    const lane64 h2_sum = __builtin_shufflevector(h2_half, h2_half, 0, 1) +
+                          __builtin_shufflevector(h2_half, h2_half, 2, 3);
 
-    poly_tag(poly_sum(sum.h0), poly_sum(sum.h1), poly_sum(sum.h2), mac->s, tag);
+    poly_tag(h01_sum[0], h01_sum[1], h2_sum[0] + h2_sum[1], mac->s, tag);
 }
