@@ -122,11 +122,14 @@ LP_INLINE void poly_blocks(poly1305 *mac, const uint8_t *bytes, size_t count)
     }
 }
 
-/* XOR `count` times four blocks with the key stream, in place, and take the result. */
-LP_INLINE void poly_xor_blocks(poly1305 *mac, uint8_t *text, const uint8_t *stream, size_t count)
+/* XOR `count` times four blocks with the key stream, in place, and take the result: from where
+ * the key stream was, because what was just stored across a cache line loads slowly. */
+LP_INLINE void poly_xor_blocks(poly1305 *mac, uint8_t *text, uint8_t *stream, size_t count)
 {
-    xor_blocks(text, stream, count);
-    poly_blocks(mac, text, count);
+    for (size_t i = 0; i < BLOCK * count; i += VECTOR)
+        *(unaligned_vector *)(text + i) = *(vector *)(stream + i) ^=
+            *(const unaligned_vector *)(text + i);
+    poly_blocks(mac, stream, count);
 }
 
 /* The text's last `size` < 64 bytes and the block of the two lengths (RFC 8439 section 2.8). */

@@ -210,15 +210,10 @@ LP_INLINE void poly_blocks(poly1305 *mac, const uint8_t *bytes, size_t count)
     for (; count > 0; bytes += BLOCK, count--) poly_vector(mac, load_words(bytes));
 }
 
-/* XOR `count` times four blocks with the key stream, in place, and take the result. */
+/* XOR `count` times four blocks with the key stream, in place, and take the result: in registers,
+ * because what was just stored across a cache line loads slowly. */
 LP_INLINE void poly_xor_blocks(poly1305 *mac, uint8_t *text, const uint8_t *stream, size_t count)
 {
-    if (mac->is_long) {
-        xor_blocks(text, stream, count);
-        poly_blocks(mac, text, count);
-        return;
-    }
-    /* Few blocks go on in registers: what was just stored across a cache line loads slowly. */
     for (size_t i = 0; i < BLOCK * count; i += BLOCK) {
         const words_512 block = load_words(text + i) ^ load_words(stream + i);
 
