@@ -44,6 +44,17 @@ LP_INLINE void store_blocks(row a, row b, row c, row d, uint8_t *out)
 #endif
 }
 
+/* The four quarter rounds of all blocks, side by side. */
+#define QUARTER_ROUNDS()                                                                           \
+    EACH_SET(a[i] += b[i]; d[i] ^= a[i]);                                                          \
+    EACH_SET(d[i] = ROTATE16(d[i]));                                                               \
+    EACH_SET(c[i] += d[i]; b[i] ^= c[i]);                                                          \
+    EACH_SET(b[i] = ROTATE(b[i], 12));                                                             \
+    EACH_SET(a[i] += b[i]; d[i] ^= a[i]);                                                          \
+    EACH_SET(d[i] = ROTATE8(d[i]));                                                                \
+    EACH_SET(c[i] += d[i]; b[i] ^= c[i]);                                                          \
+    EACH_SET(b[i] = ROTATE(b[i], 7))
+
 /* LANES * sets blocks, which it returns; `sets` is a constant wherever this is inlined. */
 LP_INLINE size_t run_sets(const chacha20 *from, const block_lanes *lanes, int sets, uint8_t *stream)
 {
@@ -55,25 +66,11 @@ LP_INLINE size_t run_sets(const chacha20 *from, const block_lanes *lanes, int se
     EACH_SET(a[i] = IN_ALL_LANES(CONSTANTS); d[i] = (row)(base + offsets[i]));
     EACH_SET(b[i] = IN_ALL_LANES(load_lane(key)); c[i] = IN_ALL_LANES(load_lane(key + 16)));
     for (int round = 0; round < 20; round += 2) {
-        EACH_SET(a[i] += b[i]; d[i] ^= a[i]);
-        EACH_SET(d[i] = ROTATE16(d[i]));
-        EACH_SET(c[i] += d[i]; b[i] ^= c[i]);
-        EACH_SET(b[i] = ROTATE(b[i], 12));
-        EACH_SET(a[i] += b[i]; d[i] ^= a[i]);
-        EACH_SET(d[i] = ROTATE8(d[i]));
-        EACH_SET(c[i] += d[i]; b[i] ^= c[i]);
-        EACH_SET(b[i] = ROTATE(b[i], 7));
+        QUARTER_ROUNDS();
         /* To the diagonals: b was written last and stays, the others turn beside it. */
         EACH_SET(a[i] = IN_LANES(a[i], 3, 0, 1, 2); c[i] = IN_LANES(c[i], 1, 2, 3, 0);
                  d[i] = IN_LANES(d[i], 2, 3, 0, 1));
-        EACH_SET(a[i] += b[i]; d[i] ^= a[i]);
-        EACH_SET(d[i] = ROTATE16(d[i]));
-        EACH_SET(c[i] += d[i]; b[i] ^= c[i]);
-        EACH_SET(b[i] = ROTATE(b[i], 12));
-        EACH_SET(a[i] += b[i]; d[i] ^= a[i]);
-        EACH_SET(d[i] = ROTATE8(d[i]));
-        EACH_SET(c[i] += d[i]; b[i] ^= c[i]);
-        EACH_SET(b[i] = ROTATE(b[i], 7));
+        QUARTER_ROUNDS();
         EACH_SET(a[i] = IN_LANES(a[i], 1, 2, 3, 0); c[i] = IN_LANES(c[i], 3, 0, 1, 2);
                  d[i] = IN_LANES(d[i], 2, 3, 0, 1));
     }
