@@ -7,6 +7,7 @@ from typing import Final, NoReturn
 
 from lightning_proxy.bolt.errors import RequirementError
 from lightning_proxy.bolt.features import Feature, Features
+from lightning_proxy.bolt.fees import anchors_sat, commitment_fee_sat
 from lightning_proxy.bolt.keys import is_point
 from lightning_proxy.bolt.messages import AcceptChannel, OpenChannel
 
@@ -22,11 +23,6 @@ MAXIMUM_TO_SELF_DELAY: Final = 2016
 #: doesn't travel; above a thousand it burns the channel.
 MINIMUM_FEERATE_PER_KW: Final = 250
 MAXIMUM_FEERATE_PER_KW: Final = 250_000
-
-# BOLT #3: a commitment without HTLCs, without and with anchors, and its two anchors.
-_COMMITMENT_WEIGHT: Final = 724
-_ANCHORS_COMMITMENT_WEIGHT: Final = 1124
-_ANCHORS_SAT: Final = 2 * 330
 
 _POINTS: Final = (
     "funding_pubkey",
@@ -181,9 +177,9 @@ def _check_channel_type(message: OpenChannel) -> None:
 def _check_first_commitment(message: OpenChannel, reserve_sat: int) -> None:
     """The opener pays the first commitment's fee, and one side has more than the reserve."""
     anchors = _has_type(message, Feature.OPTION_ANCHORS)
-    weight = _ANCHORS_COMMITMENT_WEIGHT if anchors else _COMMITMENT_WEIGHT
-    # BOLT #3: the fee is rounded down to whole satoshis; the opener pays the anchors too.
-    cost_sat = weight * message.feerate_per_kw // 1000 + (_ANCHORS_SAT if anchors else 0)
+    # BOLT #3: the opener pays the anchors too.
+    cost_sat = commitment_fee_sat(message.feerate_per_kw, anchors=anchors)
+    cost_sat += anchors_sat(anchors=anchors)
     to_opener_msat = 1000 * (message.funding_satoshis - cost_sat) - message.push_msat
     if to_opener_msat < 0:
         _refuse(

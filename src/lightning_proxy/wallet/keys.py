@@ -3,7 +3,6 @@
 import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Final, NoReturn, Self
 
 from coincurve import PrivateKey
@@ -11,12 +10,11 @@ from coincurve.utils import GROUP_ORDER_INT
 from Crypto.Hash import SHA256
 from Crypto.Protocol.KDF import HKDF
 
+from lightning_proxy.bolt.derivation import FIRST_COMMITMENT_INDEX, per_commitment_secret
 from lightning_proxy.bolt.keys import sign_message
 from lightning_proxy.transport.handshake import Initiator
 
 SEED_SIZE: Final = 32
-#: BOLT #3: per-commitment secrets are numbered downwards from here.
-FIRST_COMMITMENT_INDEX: Final = (1 << 48) - 1
 
 _SALT: Final = b"lightning-proxy wallet v1"
 # Sixteen bytes more than the group order has make the reduction's bias too small to matter.
@@ -136,22 +134,6 @@ class WalletKeys(_Secret):
         wide = HKDF(self._seed, _WIDE, _SALT, SHA256, context=label.encode())
         scalar = int.from_bytes(wide, "big") % (GROUP_ORDER_INT - 1) + 1
         return scalar.to_bytes(32, "big")
-
-
-def per_commitment_secret(seed: bytes, index: int) -> bytes:
-    """The secret with this index (48 bits) under a per-commitment seed (BOLT #3).
-
-    From the highest bit down: where the index has a bit, the same bit of the value is flipped and
-    the value hashed.
-    """
-    if not 0 <= index <= FIRST_COMMITMENT_INDEX:
-        raise ValueError("a per-commitment secret's index has 48 bits")
-    value = bytearray(seed)
-    for bit in range(47, -1, -1):
-        if index >> bit & 1:
-            value[bit // 8] ^= 1 << bit % 8
-            value[:] = sha256(value).digest()
-    return bytes(value)
 
 
 def _point(secret: bytes) -> bytes:

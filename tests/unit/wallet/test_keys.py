@@ -1,47 +1,17 @@
 import copy
 import hmac
 import pickle
-from typing import Any
 
 import pytest
 from coincurve import PrivateKey
 
+from lightning_proxy.bolt.derivation import FIRST_COMMITMENT_INDEX, per_commitment_secret
 from lightning_proxy.bolt.keys import recover_message_signer
 from lightning_proxy.transport.handshake import Responder
-from lightning_proxy.wallet.keys import (
-    FIRST_COMMITMENT_INDEX,
-    WalletKeys,
-    per_commitment_secret,
-)
-from tests.support.data import load_json
+from lightning_proxy.wallet.keys import WalletKeys
 from tests.unit.wallet.samples import PEER, PEER_SECRET, SEED
 
 GROUP_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
-GENERATION_CASES = [
-    dict(case["values"])
-    for case in load_json("bolt03_secrets.json")["cases"]
-    if case["name"].startswith("generate_from_seed")
-]
-
-
-def unhex(text: str) -> bytes:
-    return bytes.fromhex(text.removeprefix("0x"))
-
-
-@pytest.mark.parametrize("case", GENERATION_CASES, ids=lambda case: case["I"])
-def test_per_commitment_secrets_are_bolt_3s(case: dict[str, Any]) -> None:
-    index = int(case["I"], 0)
-    assert per_commitment_secret(unhex(case["seed"]), index) == unhex(case["output"])
-
-
-def test_all_generation_vectors_ran() -> None:
-    assert len(GENERATION_CASES) == 5
-
-
-@pytest.mark.parametrize("index", [-1, 1 << 48])
-def test_a_commitment_index_has_48_bits(index: int) -> None:
-    with pytest.raises(ValueError, match="48 bits"):
-        per_commitment_secret(SEED, index)
 
 
 def test_secrets_are_hkdf_of_the_seed_by_label() -> None:
