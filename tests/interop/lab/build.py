@@ -28,6 +28,26 @@ LND_TAGS = (
     "integration dev autopilotrpc chainrpc invoicesrpc peersrpc routerrpc signrpc walletrpc "
     "watchtowerrpc wtclientrpc"
 )
+BITCOIND_LIBRARIES = ("libboost-dev", "libevent-dev")
+# A node without wallet, GUI or tools; optimized as little as keeps it quick enough on regtest.
+BITCOIND_OPTIONS = {
+    "CMAKE_BUILD_TYPE": "None",
+    "CMAKE_CXX_FLAGS": "-O1",
+    "BUILD_DAEMON": "ON",
+    "BUILD_BITCOIN_BIN": "OFF",
+    "BUILD_CLI": "OFF",
+    "BUILD_TX": "OFF",
+    "BUILD_UTIL": "OFF",
+    "BUILD_TESTS": "OFF",
+    "BUILD_BENCH": "OFF",
+    "BUILD_GUI": "OFF",
+    "ENABLE_WALLET": "OFF",
+    "ENABLE_IPC": "OFF",
+    "ENABLE_EXTERNAL_SIGNER": "OFF",
+    "WITH_ZMQ": "OFF",
+    # Its data isn't among the sources.
+    "WITH_EMBEDDED_ASMAP": "OFF",
+}
 ELECTRUM_VERSION = "4.3.4*"
 
 
@@ -133,21 +153,47 @@ def build_lnd(shop: Workshop) -> None:
     shop.run("go", "build", *flags, "-o", output, *packages, cwd=shop.recipe, CGO_ENABLED="0")
 
 
-def build_ldk(shop: Workshop) -> None:
-    source = shop.out / "source"
+def pinned(shop: Workshop, source: Path) -> None:
+    """Copies a recipe for cargo, with its lock file.
+
+    Versions and checksums are ours to pin; the registry's name is for this machine's cargo.
+    """
     shutil.copytree(shop.recipe, source, ignore=shutil.ignore_patterns("Cargo.lock"))
-    # Versions and checksums are ours to pin; the registry's name is for this machine's cargo.
     shop.run("cargo", "generate-lockfile", cwd=source)
     found = re.search(r'^source = "(.+)"$', (source / "Cargo.lock").read_text(), re.MULTILINE)
     if found is None:
-        raise BuildError("ldk: cargo names no registry")
-    pinned = (source / "Cargo.lock.in").read_text().replace("REGISTRY", found[1])
-    (source / "Cargo.lock").write_text(pinned)
+        raise BuildError(f"{shop.name}: cargo names no registry")
+    lock = (source / "Cargo.lock.in").read_text().replace("REGISTRY", found[1])
+    (source / "Cargo.lock").write_text(lock)
+
+
+def build_ldk(shop: Workshop) -> None:
+    source = shop.out / "source"
+    pinned(shop, source)
     # The target folder stays: a change to our own source then takes seconds, not minutes.
     shop.run(
         *("cargo", "install", "--locked", "--path", source, "--root", shop.out),
         *("--target-dir", cache() / "cargo-target"),
     )
+    shutil.rmtree(source)
+
+
+def build_bitcoind(shop: Workshop) -> None:
+    libraries = (*BITCOIND_LIBRARIES, "--no-install-recommends")
+    shop.run("apt-get", "update")
+    shop.run("apt-get", "install", "--yes", *libraries, DEBIAN_FRONTEND="noninteractive")
+    source = shop.out / "source"
+    pinned(shop, source)
+    shop.run("cargo", "vendor", "--locked", "--versioned-dirs", source / "vendor", cwd=source)
+    (core,) = source.glob("vendor/libbitcoinkernel-sys-*/bitcoin")
+    made = source / "made"
+    options = [f"-D{name}={value}" for name, value in BITCOIND_OPTIONS.items()]
+    shop.run("cmake", "-B", made, "-S", core, *options)
+    jobs = str(os.cpu_count() or 1)
+    shop.run("cmake", "--build", made, "--parallel", jobs, "--target", "bitcoind")
+    shop.run("strip", made / "bin/bitcoind")
+    (shop.out / "bin").mkdir()
+    (made / "bin/bitcoind").rename(shop.out / "bin/bitcoind")
     shutil.rmtree(source)
 
 
@@ -268,6 +314,19 @@ COMPONENTS = (
         {"cargo": "install Rust 1.85 or newer (rustup)", "cc": "install a C compiler (gcc)"},
         ("bin/ldk-node",),
         ("Cargo.*", "src/*.rs"),
+    ),
+    Component(
+        "bitcoind",
+        build_bitcoind,
+        {
+            "apt-get": DEBIAN,
+            "cargo": "install Rust (rustup)",
+            "cmake": "install CMake 3.22 or newer",
+            "c++": "install a C++ compiler (g++ 12 or newer)",
+        },
+        ("bin/bitcoind",),
+        ("Cargo.*", "none.rs"),
+        (BITCOIND_LIBRARIES, tuple(BITCOIND_OPTIONS.items())),
     ),
     Component(
         "lnd",

@@ -1,0 +1,110 @@
+"""One HTTP client for all sources: bounded in time and size, and silent about its password."""
+
+import ssl
+from base64 import b64encode
+from pathlib import Path
+from typing import Final
+
+from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+
+from lightning_proxy.chain.source import ChainError
+from lightning_proxy.chain.url import SourceURL
+
+#: The most that one answer may have, in bytes. The greatest that a node may truly give is a block
+#: full of one transaction, which it decodes for us: its 4 MB in hex, and most of that a second
+#: time in words.
+MAX_ANSWER: Final = 32 << 20
+
+# At once to one source; the rest wait.
+_CONNECTIONS: Final = 16
+_MAX_COOKIE: Final = 1024
+
+
+class HttpClient:
+    """Asks one source over HTTP; everything that goes wrong is a `ChainError`.
+
+    `timeout` is what one request may take in all, in seconds.
+    """
+
+    def __init__(self, url: SourceURL, timeout: float, *, max_answer: int = MAX_ANSWER) -> None:
+        self._url = url
+        self._timeout = timeout
+        self._max_answer = max_answer
+        self._session = ClientSession(
+            connector=TCPConnector(limit=_CONNECTIONS, ssl=_trust(url.cert)),
+            # What a proxy on the way unpacks could outgrow every bound.
+            headers={"Accept-Encoding": "identity"},
+            auto_decompress=False,
+            cookie_jar=DummyCookieJar(),
+            timeout=ClientTimeout(total=timeout),
+        )
+
+    async def get(self, path: str) -> tuple[int, bytes]:
+        """The status and the body that this path (from its slash) has."""
+        return await self._request("GET", path, None)
+
+    async def post(self, path: str, body: bytes, content_type: str) -> tuple[int, bytes]:
+        """The status and the body of the answer to this body."""
+        return await self._request("POST", path, body, {"Content-Type": content_type})
+
+    async def close(self) -> None:
+        """Hang up."""
+        await self._session.close()
+
+    async def _request(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        address = self._url.endpoint + path
+        headers = {**(headers or {}), **self._authorization()}
+        # The errors' own chains end here: an aiohttp error has the request's headers.
+        try:
+            async with self._session.request(
+                method, address, data=body, headers=headers, allow_redirects=False
+            ) as response:
+                answer = bytearray()
+                async for piece in response.content.iter_any():
+                    answer += piece
+                    if len(answer) > self._max_answer:
+                        raise ChainError(
+                            f"{self._url.host} answers with more than {self._max_answer} bytes"
+                        )
+        except TimeoutError:
+            raise ChainError(
+                f"{self._url.host} doesn't answer within {self._timeout:g} s"
+            ) from None
+        except ValueError:
+            # Its words are the whole URL.
+            raise ChainError(f"{self._url.host} is no address that can be asked") from None
+        except (ClientError, OSError) as error:
+            raise ChainError(f"can't ask {self._url.host}: {error}") from None
+        if response.status in (401, 403):
+            raise ChainError(f"{self._url.host} refuses us: HTTP status {response.status}")
+        return response.status, bytes(answer)
+
+    def _authorization(self) -> dict[str, str]:
+        if self._url.cookie is not None:
+            # Read each time: bitcoind writes another one whenever it starts.
+            credentials = _cookie(self._url.cookie)
+        elif self._url.user is not None:
+            credentials = f"{self._url.user}:{self._url.password}".encode()
+        else:
+            return {}
+        return {"Authorization": f"Basic {b64encode(credentials).decode()}"}
+
+
+def _trust(cert: Path | None) -> ssl.SSLContext | bool:
+    if cert is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=cert)
+    except (OSError, ValueError) as error:
+        # An SSLError is an OSError too.
+        raise ChainError(f"can't read the certificate {cert}: {error}") from error
+
+
+def _cookie(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAX_COOKIE).strip()
+    except OSError as error:
+        raise ChainError(f"can't read the cookie {path}: {error.strerror}") from None
