@@ -26,7 +26,8 @@ class Relay:
 @contextmanager
 def relay(*arguments: str) -> Iterator[Relay]:
     """A relay with its default settings but for `arguments`; its log is written, and not kept."""
-    command = ["lightning_proxy", "serve", "--port", "0", "--log-format", "json", *arguments]
+    options = ("--port", "0", "--store", ":memory:", "--log-format", "json")
+    command = ["lightning_proxy", "serve", *options, *arguments]
     process = subprocess.Popen(
         [sys.executable, "-m", *command],
         stdout=subprocess.PIPE,

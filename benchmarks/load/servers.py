@@ -34,7 +34,7 @@ class Relay(Process):
 
     def __init__(self) -> None:
         super().__init__(
-            *("lightning_proxy", "serve", "--port", "0"),
+            *("lightning_proxy", "serve", "--port", "0", "--store", ":memory:"),
             *("--log-format", "json", "--log-level", "warning"),
             environment={"LIGHTNING_PROXY_RELAY_MAX_UNADOPTED_SESSIONS": "16000"},
         )

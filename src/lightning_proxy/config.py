@@ -11,6 +11,7 @@ from msgspec import Struct, field
 
 from lightning_proxy.api import ApiSettings
 from lightning_proxy.bolt.chains import CHAIN_HASHES
+from lightning_proxy.chain import SourceURL
 from lightning_proxy.logs import LogSettings
 from lightning_proxy.relay import RelaySettings
 from lightning_proxy.relay.dialler import DialPolicy
@@ -34,6 +35,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Every setting, as plain values, for people to see: tokens are only counted."""
         values: dict[str, Any] = msgspec.to_builtins(self)
         values["api"]["tokens"] = ["(hidden)"] * len(self.api.tokens)
+        if self.relay.chain is not None:
+            # Its user and password are nobody's to see.
+            values["relay"]["chain"] = SourceURL.parse(self.relay.chain).endpoint
         return values
 
 
@@ -51,6 +55,13 @@ def default_file(environ: Mapping[str, str]) -> Path | None:
     folder = Path(home) if home else Path.home() / ".config"
     file = folder / "lightning-proxy" / "config.toml"
     return file if file.is_file() else None
+
+
+def default_store(environ: Mapping[str, str]) -> Path:
+    """Where `serve` keeps its channels when nothing is said (XDG base directories)."""
+    home = environ.get("XDG_STATE_HOME")
+    folder = Path(home) if home else Path.home() / ".local" / "state"
+    return folder / "lightning-proxy" / "relay.sqlite"
 
 
 def load(file: Path | None, environ: Mapping[str, str], flags: Iterable[Setting] = ()) -> Config:
@@ -155,6 +166,11 @@ def _check(config: Config) -> None:
             raise ConfigError(
                 f"relay.networks: {name!r} is no chain; write some of {', '.join(CHAIN_HASHES)}"
             )
+    if config.relay.chain is not None:
+        try:
+            SourceURL.parse(config.relay.chain)
+        except ValueError as error:
+            raise ConfigError(f"relay.chain: {error}") from None
     try:
         DialPolicy(config.relay.dial, relay_on_loopback=True)
     except ValueError as error:

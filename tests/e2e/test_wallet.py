@@ -9,7 +9,6 @@ import pytest
 
 from lightning_proxy.api import ApiSettings, Server
 from lightning_proxy.bolt import messages
-from lightning_proxy.bolt.opening import channel_id_of, check_accept_channel
 from lightning_proxy.relay import RelaySettings
 from lightning_proxy.wallet import (
     Backoff,
@@ -22,7 +21,6 @@ from lightning_proxy.wallet import (
     Wallet,
     WalletKeys,
 )
-from lightning_proxy.wallet.reference import CANNOT_SIGN, ReferenceWallet, create
 from lightning_proxy.wallet.signer import Approve
 from tests.support.channels import open_channel
 from tests.support.peer import ScriptedPeer
@@ -54,42 +52,6 @@ def break_sockets(server: Server) -> None:
     for socket in list(server._sockets):
         assert socket._transport is not None
         socket._transport.abort()
-
-
-async def test_the_reference_wallet_accepts_and_ends_at_funding_created(
-    server: Server, peer: ScriptedPeer, tmp_path: Path
-) -> None:
-    keys = create(tmp_path / "wallet", "passphrase", cost=10)
-    async with ReferenceWallet(tmp_path / "wallet", keys, server.url, policy=POLICY) as wallet:
-
-        async def watch() -> None:
-            async for _ in wallet.watch():
-                pass
-
-        watching = asyncio.create_task(watch())
-        taking = asyncio.create_task(take(peer))
-        session = await wallet.client.connect(peer.address)
-        connection = await taking
-        assert session.peer_init == messages.decode(PEER_INIT)
-        asked = open_channel()
-        await connection.send(asked.encode())
-        accept = messages.decode(await connection.receive())
-        assert isinstance(accept, messages.AcceptChannel)
-        check_accept_channel(asked, accept)
-        assert accept.funding_pubkey == keys.channel(0).points().funding_pubkey
-        created = messages.FundingCreated(
-            temporary_channel_id=asked.temporary_channel_id,
-            funding_txid=b"\x07" * 32,
-            funding_output_index=1,
-            signature=bytes(64),
-        )
-        await connection.send(created.encode())
-        for channel_id in (asked.temporary_channel_id, channel_id_of(b"\x07" * 32, 1)):
-            assert messages.decode(await connection.receive()) == messages.Error(
-                channel_id=channel_id, data=CANNOT_SIGN
-            )
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
 
 
 async def test_an_owner_who_decides_while_the_connection_breaks(

@@ -9,19 +9,25 @@ from lightning_proxy.bolt import messages
 from lightning_proxy.bolt.chains import CHAIN_HASHES
 from lightning_proxy.bolt.features import DEFAULT_FEATURES, Features
 from lightning_proxy.bolt.messages import (
+    ChannelReady,
     Error,
+    FundingCreated,
+    FundingSigned,
     GossipTimestampFilter,
     Init,
+    Message,
     QueryChannelRange,
     QueryShortChannelIds,
     ReplyChannelRange,
     ReplyShortChannelIdsEnd,
+    Shutdown,
     decode,
 )
 from lightning_proxy.relay.delegation import DelegationState
-from tests.support.channels import channel_keys, open_channel
+from tests.support.channels import channel_keys, open_channel, point
 from tests.support.peer import PeerConnection, ScriptedPeer
 from tests.support.relay import PEER_INIT, RawWallet, RpcFailure, raw_wallet, relay
+from tests.unit.bolt.samples import ACCEPT_CHANNEL
 
 REGTEST = CHAIN_HASHES["regtest"]
 ALL_CHANNELS = bytes(32)
@@ -301,12 +307,41 @@ async def test_channel_messages_that_are_not_delegated_reach_the_wallet(
     wallet: RawWallet, peer: ScriptedPeer
 ) -> None:
     session_id, connection = await wallet.open_session(peer)
-    funding_created = b"\x00\x22" + bytes(32 + 32 + 2 + 64)
-    await connection.send(funding_created)
-    assert (await wallet.event("message"))["message"] == funding_created.hex()
+    for message in (
+        Shutdown(channel_id=bytes(32), scriptpubkey=bytes(22)),
+        # Of a channel that the relay doesn't know; the wallet may.
+        ChannelReady(channel_id=bytes(32), second_per_commitment_point=point()),
+    ):
+        await connection.send(message.encode())
+        assert (await wallet.event("message"))["message"] == message.encode().hex()
     reply = Error(channel_id=ALL_CHANNELS[:31] + b"\x01", data=b"no").encode()
     await wallet.call("send", session_id=session_id, message=reply.hex())
     assert await connection.receive() == reply
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        FundingCreated(
+            temporary_channel_id=bytes(32),
+            funding_txid=bytes(32),
+            funding_output_index=0,
+            signature=bytes(64),
+        ),
+        FundingSigned(channel_id=bytes(32), signature=bytes(64)),
+        ACCEPT_CHANNEL,
+    ],
+    ids=lambda message: message.NAME,
+)
+async def test_the_opening_of_an_unknown_channel_gets_an_error(
+    wallet: RawWallet, peer: ScriptedPeer, message: Message
+) -> None:
+    _, connection = await wallet.open_session(peer)
+    await connection.send(message.encode())
+    error = decode(await connection.receive())
+    assert isinstance(error, Error)
+    assert error.data == f"{message.NAME}: unknown channel".encode()
+    await wallet.quiet()
 
 
 async def test_opening_v2_gets_an_error_for_that_channel(

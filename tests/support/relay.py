@@ -84,6 +84,25 @@ class RawWallet:
         params: dict[str, Any] = body["params"]
         return params
 
+    async def event_body(self) -> dict[str, Any]:
+        """The next thing the relay says by itself, whatever it is."""
+        return await asyncio.wait_for(self.events.get(), WAIT)
+
+    async def event_of(self, method: str) -> dict[str, Any]:
+        """The next thing of this kind; what comes before it is passed over."""
+        while True:
+            body = await self.event_body()
+            if body["method"] == method:
+                params: dict[str, Any] = body["params"]
+                return params
+
+    async def quiet_but(self, method: str) -> None:
+        """Assert that the relay has said nothing but this."""
+        await self.call("sessions")
+        while not self.events.empty():
+            body = self.events.get_nowait()
+            assert body["method"] == method, body
+
     async def quiet(self) -> None:
         """Assert that the relay has said nothing: whatever was under way came before this."""
         await self.call("sessions")

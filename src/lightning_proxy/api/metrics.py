@@ -59,6 +59,9 @@ class _RelayCollector(Collector):
             f"{_PREFIX}_wallets", "Wallets that have something here", value=relay.wallets
         )
         yield GaugeMetricFamily(
+            f"{_PREFIX}_channels", "Channels stored, of all wallets", value=relay.stored_channels
+        )
+        yield GaugeMetricFamily(
             f"{_PREFIX}_queued_bytes",
             "Bytes that wait for wallets that are away",
             value=relay.queued_bytes,

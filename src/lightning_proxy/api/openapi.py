@@ -8,7 +8,8 @@ from lightning_proxy import __version__, rpc
 from lightning_proxy.api import rest
 from lightning_proxy.api.problems import Problem
 
-#: method: (parameters, result, who asks); a notification has no result.
+#: method: (parameters, result, who asks); a notification has no result, and `delegate` one by its
+#: kind, which stands under `answers`.
 METHODS: dict[str, tuple[type, type | None, str]] = {
     "challenge": (rpc.Challenge, None, "relay"),
     "authenticate": (rpc.Authenticate, rpc.Authenticated, "wallet"),
@@ -19,7 +20,9 @@ METHODS: dict[str, tuple[type, type | None, str]] = {
     "close": (rpc.Close, rpc.Done, "wallet"),
     "send": (rpc.Send, rpc.Done, "wallet"),
     "subscribe": (rpc.Subscribe, rpc.SessionInfo, "wallet"),
-    "delegate": (rpc.Delegate, rpc.ChannelKeys, "relay"),
+    "open_channel": (rpc.OpenChannel, rpc.Done, "wallet"),
+    "channels": (rpc.Channels, list[rpc.ChannelInfo], "wallet"),
+    "delegate": (rpc.Delegate, None, "relay"),
     "message": (rpc.PeerMessage, None, "relay"),
     "closed": (rpc.Closed, None, "relay"),
     "voided": (rpc.Voided, None, "relay"),
@@ -43,6 +46,7 @@ def document() -> dict[str, Any]:
         types += [request, response]
     for parameters, result, _ in METHODS.values():
         types += [parameters, *([] if result is None else [result])]
+    types += rpc.ANSWERS.values()
     schemas, components = msgspec.json.schema_components(
         types, ref_template="#/components/schemas/{name}"
     )
@@ -81,6 +85,7 @@ def document() -> dict[str, Any]:
                 }
                 for name, (parameters, result, sender) in METHODS.items()
             },
+            "answers": {kind: schema_of[repr(answer)] for kind, answer in rpc.ANSWERS.items()},
             "errors": {error.code: error.number for error in rpc.ErrorCode},
         },
         "components": {"schemas": components},

@@ -22,6 +22,8 @@ from lightning_proxy.rpc import (
     Authenticate,
     Authenticated,
     Challenge,
+    ChannelInfo,
+    Channels,
     Close,
     Closed,
     Connect,
@@ -32,6 +34,7 @@ from lightning_proxy.rpc import (
     ErrorCode,
     Handshake,
     HandshakeDone,
+    OpenChannel,
     PeerMessage,
     Rejected,
     RequestId,
@@ -97,6 +100,8 @@ class WalletSocket:
             "close": (Close, self._close),
             "send": (Send, self._send),
             "subscribe": (Subscribe, self._subscribe),
+            "open_channel": (OpenChannel, self._open_channel),
+            "channels": (Channels, self._channels),
         }
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
@@ -283,6 +288,14 @@ class WalletSocket:
         session = self._relay.find(self._inbox, wanted.session_id)
         session.subscribe(wanted.raw, frozenset(wanted.short_channel_ids))
         return session.describe()
+
+    def _open_channel(self, wanted: OpenChannel) -> Done:
+        session = self._relay.find(self._inbox, wanted.session_id)
+        session.open_channel(bytes.fromhex(wanted.message))
+        return Done()
+
+    async def _channels(self, _: Channels) -> list[ChannelInfo]:
+        return await self._relay.channels(self._inbox)
 
     # ---- writing ----
 

@@ -63,3 +63,7 @@ class AddressError(BoltError):
 
 class SignatureError(BoltError):
     """A `signmessage` signature that can't be read, or that no key could have made."""
+
+
+class UnexpectedMessage(BoltError):
+    """A message that has no place in the channel's state, or isn't this sender's to send."""

@@ -35,6 +35,14 @@ _POINTS: Final = (
 
 _ANNOUNCE_CHANNEL: Final = 1
 
+#: The channel types whose commitments are built here (BOLT #2: even bits only), and the bits that
+#: any of them may have besides.
+_TYPES: Final = (
+    frozenset({Feature.OPTION_STATIC_REMOTEKEY}),
+    frozenset({Feature.OPTION_STATIC_REMOTEKEY, Feature.OPTION_ANCHORS}),
+)
+_TYPE_VARIANTS: Final = frozenset({Feature.OPTION_SCID_ALIAS, Feature.OPTION_ZEROCONF})
+
 _ANY_SEGWIT: Final = Features.offering(Feature.OPTION_SHUTDOWN_ANYSEGWIT)
 
 
@@ -71,6 +79,11 @@ def channel_id_of(funding_txid: bytes, funding_output_index: int) -> bytes:
     return funding_txid[:-2] + tail.to_bytes(2, "big")
 
 
+def short_channel_id(block_height: int, transaction_index: int, output_index: int) -> int:
+    """Where a funding output is on the chain (BOLT #7): 3, 3 and 2 bytes, as one integer."""
+    return block_height << 40 | transaction_index << 16 | output_index
+
+
 def check_open_channel(
     message: OpenChannel,
     features: Features = _ANY_SEGWIT,
@@ -78,7 +91,7 @@ def check_open_channel(
     """Raises `RequirementError` for an `open_channel` that its receiver must refuse.
 
     `features` are those both nodes support. That the chain is known and that the channel type is
-    wanted, the caller decides.
+    wanted, the caller decides; a type whose commitments nobody here can build is refused.
     """
     if message.funding_satoshis >= LARGE_CHANNEL_SAT and not features.offers(
         Feature.OPTION_SUPPORT_LARGE_CHANNEL
@@ -97,8 +110,9 @@ def check_open_channel(
             f"{MAXIMUM_FEERATE_PER_KW}",
         )
     _check_common(message, features)
-    _check_channel_type(message)
-    _check_first_commitment(message, message.channel_reserve_satoshis)
+    channel_type = channel_type_of(message, features)
+    _check_channel_type(message, channel_type)
+    _check_first_commitment(message, channel_type, message.channel_reserve_satoshis)
 
 
 def check_accept_channel(
@@ -130,9 +144,10 @@ def check_accept_channel(
     # BOLT #2 wants a type in both; peers that negotiate none leave it out of both.
     if accept_channel.channel_type != open_channel.channel_type:
         _refuse("channel_type", "not the one of open_channel")
-    if _has_type(open_channel, Feature.OPTION_ZEROCONF) and accept_channel.minimum_depth != 0:
+    channel_type = channel_type_of(open_channel, features)
+    if channel_type.requires(Feature.OPTION_ZEROCONF) and accept_channel.minimum_depth != 0:
         _refuse("minimum_depth", "a channel of the type option_zeroconf has none: 0")
-    _check_first_commitment(open_channel, accept_channel.channel_reserve_satoshis)
+    _check_first_commitment(open_channel, channel_type, accept_channel.channel_reserve_satoshis)
 
 
 def _check_common(message: OpenChannel | AcceptChannel, features: Features) -> None:
@@ -163,20 +178,31 @@ def _check_common(message: OpenChannel | AcceptChannel, features: Features) -> N
         _refuse("upfront_shutdown_script", "neither empty nor one of the forms for shutdown")
 
 
-def _check_channel_type(message: OpenChannel) -> None:
-    channel_type = message.channel_type
-    if channel_type is None:
-        return
-    if not channel_type or channel_type[0] == 0:
+def channel_type_of(message: OpenChannel, features: Features) -> Features:
+    """The channel's type: what `open_channel` names, else what both nodes' features make of it."""
+    if message.channel_type is not None:
+        return Features.from_bytes(message.channel_type)
+    # BOLT #2, before types were negotiated: the best that both support.
+    anchors = (Feature.OPTION_ANCHORS,) if features.offers(Feature.OPTION_ANCHORS) else ()
+    return Features.from_bits((Feature.OPTION_STATIC_REMOTEKEY, *anchors))
+
+
+def _check_channel_type(message: OpenChannel, channel_type: Features) -> None:
+    named = message.channel_type
+    if named is not None and (not named or named[0] == 0):
         _refuse("channel_type", "not in the fewest bytes")
+    if frozenset(channel_type.bits) - _TYPE_VARIANTS not in _TYPES:
+        _refuse("channel_type", f"{channel_type} is not supported")
     # BOLT #2: an alias hides the channel that an announcement would publish.
-    if message.channel_flags & _ANNOUNCE_CHANNEL and _has_type(message, Feature.OPTION_SCID_ALIAS):
+    if message.channel_flags & _ANNOUNCE_CHANNEL and channel_type.requires(
+        Feature.OPTION_SCID_ALIAS
+    ):
         _refuse("channel_type", "option_scid_alias in a channel to be announced")
 
 
-def _check_first_commitment(message: OpenChannel, reserve_sat: int) -> None:
+def _check_first_commitment(message: OpenChannel, channel_type: Features, reserve_sat: int) -> None:
     """The opener pays the first commitment's fee, and one side has more than the reserve."""
-    anchors = _has_type(message, Feature.OPTION_ANCHORS)
+    anchors = channel_type.requires(Feature.OPTION_ANCHORS)
     # BOLT #3: the opener pays the anchors too.
     cost_sat = commitment_fee_sat(message.feerate_per_kw, anchors=anchors)
     cost_sat += anchors_sat(anchors=anchors)
@@ -191,10 +217,6 @@ def _check_first_commitment(message: OpenChannel, reserve_sat: int) -> None:
             "channel_reserve_satoshis",
             f"neither side has more than {reserve_sat} sat in the first commitment",
         )
-
-
-def _has_type(message: OpenChannel, feature: Feature) -> bool:
-    return Features.from_bytes(message.channel_type or b"").requires(feature)
 
 
 def _refuse(field: str, reason: str) -> NoReturn:

@@ -86,6 +86,15 @@ class UnsignedTransaction:
         return tx.serialize(include_witness=True)
 
 
+def parse_transaction(raw: bytes) -> Tx:
+    """A whole transaction; raises `ValueError` for bytes that are none."""
+    try:
+        return Tx.parse(raw)
+    except Exception as error:
+        # btclib lets through what its parts raise: on input from strangers, of any kind.
+        raise ValueError("these bytes are no transaction") from error
+
+
 def witness_signature(signature: bytes, hash_type: int = SIGHASH_ALL) -> bytes:
     """A message's signature (64 bytes) as a witness has it: in DER, then the hash type.
 

@@ -14,10 +14,20 @@ import msgspec
 import structlog
 import typer
 import uvloop
+from msgspec import structs
 
 from lightning_proxy import __version__, logs
 from lightning_proxy.api import Server, SettingsError
-from lightning_proxy.config import Config, ConfigError, Setting, default_file, load
+from lightning_proxy.chain import ChainError
+from lightning_proxy.config import (
+    Config,
+    ConfigError,
+    Setting,
+    default_file,
+    default_store,
+    load,
+)
+from lightning_proxy.relay import StoreError
 from lightning_proxy.transport import kernel_name
 
 _log = structlog.get_logger()
@@ -79,6 +89,21 @@ def serve(
     dial_source: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="The local address to dial peers from.")
     ] = None,
+    chain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where the relay sees the chain: bitcoind://, btcd:// or esplora+https://.",
+        ),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where channels are kept; else lightning-proxy/relay.sqlite in the user's state "
+            "folder.",
+        ),
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(metavar="debug|info|warning|error", help="How much to log.")
     ] = None,
@@ -107,6 +132,8 @@ def serve(
             ("--open-to-the-world", ("api", "open_to_the_world"), open_to_the_world),
             ("--allow-private", ("relay", "dial", "allow_private"), allow_private),
             ("--dial-source", ("relay", "dial", "source"), dial_source),
+            ("--chain", ("relay", "chain"), chain),
+            ("--store", ("relay", "store"), store),
             ("--log-level", ("log", "level"), log_level),
             ("--log-format", ("log", "format"), log_format),
         )
@@ -114,6 +141,9 @@ def serve(
     ]
     try:
         settings = load(config or default_file(os.environ), os.environ, flags)
+        if settings.relay.store is None:
+            relay = structs.replace(settings.relay, store=str(default_store(os.environ)))
+            settings = structs.replace(settings, relay=relay)
         if print_config:
             typer.echo(msgspec.json.format(msgspec.json.encode(settings.shown())).decode())
             return
@@ -169,6 +199,8 @@ async def _start(stack: AsyncExitStack, server: Server, settings: Config) -> Non
         await stack.enter_async_context(server)
     except SettingsError as error:
         _fail(str(error), _MISCONFIGURED)
+    except (StoreError, ChainError) as error:
+        _fail(str(error), _FAILED)
     except OSError as error:
         where = f"{settings.api.host} port {settings.api.port}"
         _fail(f"the relay can't listen on {where}: {error.strerror}", _FAILED)

@@ -131,6 +131,7 @@ class Demo:
         file.write_text(
             f'[api]\nport = 0\norigins = ["http://127.0.0.1:{recorder.port}"]\n'
             f"[relay]\nping_interval = {_PING_INTERVAL}\n"
+            f'store = "{folder / "relay.sqlite"}"\n'
             f"[relay.dial]\nallow_private = {str(self._is_real).lower()}\n"
             '[log]\nlevel = "debug"\nformat = "json"\n'
         )

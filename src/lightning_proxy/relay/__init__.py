@@ -5,6 +5,7 @@ from lightning_proxy.relay.inbox import Channel, Inbox, Notification
 from lightning_proxy.relay.relay import Relay
 from lightning_proxy.relay.session import Session
 from lightning_proxy.relay.settings import DialSettings, RelaySettings
+from lightning_proxy.relay.store import StoreError
 
 __all__ = [
     "Channel",
@@ -15,4 +16,5 @@ __all__ = [
     "Relay",
     "RelaySettings",
     "Session",
+    "StoreError",
 ]

@@ -6,14 +6,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Protocol
 
 import structlog
 from msgspec import Raw
 
-from lightning_proxy.bolt.messages import Message, to_dict
+from lightning_proxy.bolt.messages import decode, to_dict
+from lightning_proxy.relay.questions import Question
 from lightning_proxy.relay.text import printable
-from lightning_proxy.rpc import Delegate, DelegationKind
+from lightning_proxy.rpc import Delegate, FundingSeen
 
 _log = structlog.get_logger()
 
@@ -28,27 +28,11 @@ class DelegationState(StrEnum):
     VOID = "void"
 
 
-class Question(Protocol):
-    """What a kind of delegation makes of each outcome: the message that the peer then gets."""
-
-    kind: DelegationKind
-    channel_id: bytes
-
-    def settle(self, answer: Raw) -> bytes:
-        """Check the answer; raises `RpcError` if it is wrong."""
-
-    def refuse(self, reason: str) -> bytes:
-        """The wallet won't."""
-
-    def expire(self) -> bytes:
-        """The wallet did not answer in time."""
-
-
 class Delegation:
     """Asks one `Question`; whatever races, one outcome wins and every later one is told so.
 
-    `messages` are the peer's, each raw and decoded. `deadlines` are those of the question's kind.
-    `send` takes the message for the peer; `on_over` is called once, with a sentence.
+    `messages` are the peer's. `deadlines` are those of the question's kind. `on_over` is called
+    once, with a sentence and the messages that the peer is to get.
     """
 
     def __init__(
@@ -58,15 +42,14 @@ class Delegation:
         session_id: str,
         peer: bytes,
         sequence: int,
-        messages: list[tuple[bytes, Message]],
+        messages: list[bytes],
+        funding: FundingSeen | None,
         deadlines: "Deadlines",
-        send: Callable[[bytes], None],
-        on_over: Callable[["Delegation", str], None],
+        on_over: Callable[["Delegation", str, list[bytes]], None],
     ) -> None:
         self.id = secrets.token_hex(16)
         self.question = question
         self.state = DelegationState.OPEN
-        self._send = send
         self._on_over = on_over
         created = time.time()
         self.envelope = Delegate(
@@ -78,39 +61,39 @@ class Delegation:
             sequence=sequence,
             created=created,
             deadline=created + deadlines.seconds,
-            messages=[raw.hex() for raw, _ in messages],
-            decoded=[to_dict(message) for _, message in messages],
+            messages=[raw.hex() for raw in messages],
+            decoded=[to_dict(decode(raw)) for raw in messages],
+            funding=funding,
         )
         self._deadlines = deadlines
         deadlines.add(self)
 
     def settle(self, answer: Raw) -> None:
         """Take the wallet's answer; raises `RpcError`, and stays open, if it is wrong."""
-        message = self.question.settle(answer)
+        messages = self.question.settle(answer)
         _log.debug("answered", session_id=self.envelope.session_id, delegation_id=self.id)
-        self._send(message)
-        self._end(DelegationState.SETTLED, "the wallet answered")
+        self._end(DelegationState.SETTLED, "the wallet answered", messages)
 
     def refuse(self, reason: str) -> None:
         """Take the wallet's no; of a long reason only a sentence is passed on and kept."""
         reason = printable(reason)
-        self._send(self.question.refuse(reason))
-        self._end(DelegationState.REFUSED, f"the wallet refused: {reason}")
+        messages = self.question.refuse(reason)
+        self._end(DelegationState.REFUSED, f"the wallet refused: {reason}", messages)
 
     def void(self, reason: str) -> None:
         """The question is gone: the peer, or the session, went away."""
         if self.state is DelegationState.OPEN:
-            self._end(DelegationState.VOID, reason)
+            self._end(DelegationState.VOID, reason, [])
 
     def expire(self) -> None:
         """The deadline has come."""
-        self._send(self.question.expire())
-        self._end(DelegationState.EXPIRED, "the wallet did not answer in time")
+        messages = self.question.expire()
+        self._end(DelegationState.EXPIRED, "the wallet did not answer in time", messages)
 
-    def _end(self, state: DelegationState, sentence: str) -> None:
+    def _end(self, state: DelegationState, sentence: str, messages: list[bytes]) -> None:
         self.state = state
         self._deadlines.discard(self)
-        self._on_over(self, sentence)
+        self._on_over(self, sentence, messages)
 
 
 class Deadlines:

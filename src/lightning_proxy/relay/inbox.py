@@ -227,6 +227,7 @@ class Inbox:
             self._hold(delegation)
         for notification in notifications:
             self.notify(notification)
+        session.resume_channels()
 
     def hand_over(self) -> tuple[list[Delegation], list[Notification]]:
         """All that waits here, in order; then nothing does any more."""

@@ -1,43 +1,220 @@
-"""The `channel_keys` delegation: from a peer's `open_channel` to our `accept_channel` (BOLT #2)."""
+"""What the relay asks a wallet about a channel: one class for each kind of delegation.
+
+Each checks the answer against the relay's own copy of the channel, which rebuilds what was signed,
+and makes of it the message for the peer.
+"""
+
+from collections.abc import Callable
+from typing import ClassVar
 
 from msgspec import Raw
 
+from lightning_proxy import rpc
+from lightning_proxy.bolt.channel import Channel
 from lightning_proxy.bolt.errors import BoltError
-from lightning_proxy.bolt.features import Features
-from lightning_proxy.bolt.messages import AcceptChannel, Error, OpenChannel
-from lightning_proxy.bolt.opening import check_accept_channel
+from lightning_proxy.bolt.messages import (
+    AcceptChannel,
+    ChannelReady,
+    ChannelReestablish,
+    Error,
+    FundingCreated,
+    FundingSigned,
+    Message,
+)
+from lightning_proxy.bolt.opening import channel_id_of
+from lightning_proxy.bolt.signing import parse_transaction
 from lightning_proxy.relay.text import printable
-from lightning_proxy.rpc import ChannelKeys, DelegationKind, ErrorCode, RpcError, decode_params
+from lightning_proxy.rpc import DelegationKind, ErrorCode, RpcError, decode_params
+
+_TIMED_OUT = "the wallet did not answer in time"
 
 
-class ChannelKeysQuestion:
-    """Asks for the wallet's keys and limits; `features` are those that both nodes offer."""
+class Question:
+    """One question about a channel.
 
-    kind = DelegationKind.CHANNEL_KEYS
+    `settle` raises `RpcError` (invalid_params, answer_invalid) for an answer that can't be; all
+    three outcomes return the messages that the peer then gets.
+    """
 
-    def __init__(self, message: OpenChannel, features: Features) -> None:
-        self._open_channel = message
-        self._features = features
-        self.channel_id = message.temporary_channel_id
+    kind: ClassVar[DelegationKind]
 
-    def settle(self, answer: Raw) -> bytes:
-        """Our `accept_channel`; raises `RpcError` (invalid_params, answer_invalid)."""
-        accept = _accept_channel(self._open_channel, decode_params(answer, ChannelKeys))
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.channel_id = channel.channel_id
+
+    def settle(self, answer: Raw) -> list[bytes]:
+        """Take the wallet's answer."""
+        raise NotImplementedError
+
+    def refuse(self, reason: str) -> list[bytes]:
+        """The wallet won't. What both nodes have signed for is not given up for that."""
+        return []
+
+    def expire(self) -> list[bytes]:
+        """The wallet was silent."""
+        return self.refuse(_TIMED_OUT)
+
+    def _say(self, message: Message) -> list[bytes]:
+        """The message, if the channel's rules allow it."""
         try:
-            check_accept_channel(self._open_channel, accept, self._features)
-            return accept.encode()
+            raw = message.encode()
+            self.channel.send(raw, message)
         except BoltError as error:
             raise RpcError(
                 ErrorCode.ANSWER_INVALID, f"BOLT 2 does not allow it: {error}."
             ) from None
+        return [raw]
 
-    def refuse(self, reason: str) -> bytes:
-        """The wallet's reason, as an `error` for this temporary channel only."""
-        return channel_error(self.channel_id, reason)
 
-    def expire(self) -> bytes:
-        """The same for silence."""
-        return channel_error(self.channel_id, "the wallet did not answer in time")
+class ChannelKeysQuestion(Question):
+    """On `open_channel`: the wallet's keys and limits make our `accept_channel`."""
+
+    kind = DelegationKind.CHANNEL_KEYS
+
+    def settle(self, answer: Raw) -> list[bytes]:
+        return self._say(self._accept_channel(decode_params(answer, rpc.ChannelKeys)))
+
+    def refuse(self, reason: str) -> list[bytes]:
+        return [channel_error(self.channel_id, reason)]
+
+    def _accept_channel(self, keys: rpc.ChannelKeys) -> AcceptChannel:
+        script, channel_type = keys.upfront_shutdown_script, keys.channel_type
+        return AcceptChannel(
+            temporary_channel_id=self.channel_id,
+            dust_limit_satoshis=keys.dust_limit_sat,
+            max_htlc_value_in_flight_msat=keys.max_htlc_value_in_flight_msat,
+            channel_reserve_satoshis=keys.channel_reserve_sat,
+            htlc_minimum_msat=keys.htlc_minimum_msat,
+            minimum_depth=keys.minimum_depth,
+            to_self_delay=keys.to_self_delay,
+            max_accepted_htlcs=keys.max_accepted_htlcs,
+            funding_pubkey=bytes.fromhex(keys.funding_pubkey),
+            revocation_basepoint=bytes.fromhex(keys.revocation_basepoint),
+            payment_basepoint=bytes.fromhex(keys.payment_basepoint),
+            delayed_payment_basepoint=bytes.fromhex(keys.delayed_payment_basepoint),
+            htlc_basepoint=bytes.fromhex(keys.htlc_basepoint),
+            first_per_commitment_point=bytes.fromhex(keys.first_per_commitment_point),
+            # BOLT #2: with option_upfront_shutdown_script negotiated the field has to be there,
+            # and an empty one commits to nothing.
+            upfront_shutdown_script=b"" if script is None else bytes.fromhex(script),
+            channel_type=None if channel_type is None else bytes.fromhex(channel_type),
+        )
+
+
+class FundingCreatedQuestion(Question):
+    """On `accept_channel`, where the wallet opens: the outpoint and our first signature."""
+
+    kind = DelegationKind.FUNDING_CREATED
+
+    def settle(self, answer: Raw) -> list[bytes]:
+        created = decode_params(answer, rpc.FundingCreated)
+        return self._say(
+            FundingCreated(
+                temporary_channel_id=self.channel_id,
+                funding_txid=bytes.fromhex(created.funding_txid),
+                funding_output_index=created.funding_output_index,
+                signature=bytes.fromhex(created.signature),
+            )
+        )
+
+    def refuse(self, reason: str) -> list[bytes]:
+        return [channel_error(self.channel_id, reason)]
+
+
+class FundingSignedQuestion(Question):
+    """On `funding_created`: our first signature."""
+
+    kind = DelegationKind.FUNDING_SIGNED
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(channel)
+        # As the message that it is about names the channel.
+        self.channel_id = channel.temporary_channel_id
+
+    def settle(self, answer: Raw) -> list[bytes]:
+        signed = decode_params(answer, rpc.FundingSigned)
+        return self._say(
+            FundingSigned(
+                channel_id=self.channel.channel_id, signature=bytes.fromhex(signed.signature)
+            )
+        )
+
+    def refuse(self, reason: str) -> list[bytes]:
+        return opening_errors(self.channel, reason)
+
+
+class FundingTransactionQuestion(Question):
+    """On `funding_signed`, where the wallet opens: the transaction, which `broadcast` takes.
+
+    `broadcast` None: this relay has no chain source, and the wallet has to do it.
+    """
+
+    kind = DelegationKind.FUNDING_TRANSACTION
+
+    def __init__(self, channel: Channel, broadcast: Callable[[bytes], None] | None) -> None:
+        super().__init__(channel)
+        self._broadcast = broadcast
+
+    def settle(self, answer: Raw) -> list[bytes]:
+        transaction = decode_params(answer, rpc.FundingTransaction).transaction
+        if transaction is not None:
+            raw = bytes.fromhex(transaction)
+            self._check(raw)
+            if self._broadcast is None:
+                raise RpcError(
+                    ErrorCode.ANSWER_INVALID,
+                    "This relay has no chain source: broadcast the transaction yourself.",
+                )
+            self._broadcast(raw)
+        self.channel.published()
+        return []
+
+    def _check(self, raw: bytes) -> None:
+        """Whether it is the transaction that both nodes have signed commitments for."""
+        try:
+            txid = parse_transaction(raw).id[::-1]
+        except ValueError as error:
+            raise RpcError(ErrorCode.ANSWER_INVALID, f"{error}.") from None
+        if txid != self.channel.funding_created.funding_txid:
+            raise RpcError(ErrorCode.ANSWER_INVALID, "That is not the funding transaction.")
+
+
+class ChannelReadyQuestion(Question):
+    """On enough confirmations: the second point."""
+
+    kind = DelegationKind.CHANNEL_READY
+
+    def settle(self, answer: Raw) -> list[bytes]:
+        ready = decode_params(answer, rpc.ChannelReady)
+        return self._say(
+            ChannelReady(
+                channel_id=self.channel_id,
+                second_per_commitment_point=bytes.fromhex(ready.second_per_commitment_point),
+                short_channel_id=ready.alias,
+            )
+        )
+
+
+class ReestablishQuestion(Question):
+    """On a new connection: where the wallet's record of the channel stands."""
+
+    kind = DelegationKind.REESTABLISH
+
+    def settle(self, answer: Raw) -> list[bytes]:
+        numbers = decode_params(answer, rpc.Reestablish)
+        return self._say(
+            ChannelReestablish(
+                channel_id=self.channel_id,
+                next_commitment_number=numbers.next_commitment_number,
+                next_revocation_number=numbers.next_revocation_number,
+                your_last_per_commitment_secret=bytes.fromhex(
+                    numbers.your_last_per_commitment_secret
+                ),
+                my_current_per_commitment_point=bytes.fromhex(
+                    numbers.my_current_per_commitment_point
+                ),
+            )
+        )
 
 
 def channel_error(channel_id: bytes, reason: str) -> bytes:
@@ -45,25 +222,15 @@ def channel_error(channel_id: bytes, reason: str) -> bytes:
     return Error(channel_id=channel_id, data=printable(reason).encode("ascii")).encode()
 
 
-def _accept_channel(message: OpenChannel, keys: ChannelKeys) -> AcceptChannel:
-    script, channel_type = keys.upfront_shutdown_script, keys.channel_type
-    return AcceptChannel(
-        temporary_channel_id=message.temporary_channel_id,
-        dust_limit_satoshis=keys.dust_limit_sat,
-        max_htlc_value_in_flight_msat=keys.max_htlc_value_in_flight_msat,
-        channel_reserve_satoshis=keys.channel_reserve_sat,
-        htlc_minimum_msat=keys.htlc_minimum_msat,
-        minimum_depth=keys.minimum_depth,
-        to_self_delay=keys.to_self_delay,
-        max_accepted_htlcs=keys.max_accepted_htlcs,
-        funding_pubkey=bytes.fromhex(keys.funding_pubkey),
-        revocation_basepoint=bytes.fromhex(keys.revocation_basepoint),
-        payment_basepoint=bytes.fromhex(keys.payment_basepoint),
-        delayed_payment_basepoint=bytes.fromhex(keys.delayed_payment_basepoint),
-        htlc_basepoint=bytes.fromhex(keys.htlc_basepoint),
-        first_per_commitment_point=bytes.fromhex(keys.first_per_commitment_point),
-        # BOLT #2: with option_upfront_shutdown_script negotiated the field has to be there, and
-        # an empty one commits to nothing.
-        upfront_shutdown_script=b"" if script is None else bytes.fromhex(script),
-        channel_type=None if channel_type is None else bytes.fromhex(channel_type),
-    )
+def opening_errors(
+    channel: Channel, reason: str, created: FundingCreated | None = None
+) -> list[bytes]:
+    """What fails a channel that is being opened; `created` is a `funding_created` that won't do.
+
+    BOLT #1: before `funding_signed` the fundee names the temporary id. LDK knows the channel by
+    its final one from `funding_created` on, and would wait for ever.
+    """
+    ids = [channel.temporary_channel_id, channel.channel_id]
+    if created is not None:
+        ids.append(channel_id_of(created.funding_txid, created.funding_output_index))
+    return [channel_error(channel_id, reason) for channel_id in dict.fromkeys(ids)]

@@ -10,14 +10,16 @@ from lightning_proxy.bolt.chains import CHAIN_HASHES
 from lightning_proxy.bolt.errors import AddressError
 from lightning_proxy.bolt.features import DEFAULT_FEATURES
 from lightning_proxy.bolt.messages import Init
+from lightning_proxy.relay.book import ChannelBook
 from lightning_proxy.relay.counters import Counters
 from lightning_proxy.relay.delegation import Deadlines
 from lightning_proxy.relay.dialler import Dialler, DialPolicy
 from lightning_proxy.relay.inbox import Inbox, QueueBudget
 from lightning_proxy.relay.keepalive import keep_alive
-from lightning_proxy.relay.session import OwnInit, Session
+from lightning_proxy.relay.own_init import OwnInit
+from lightning_proxy.relay.session import Session
 from lightning_proxy.relay.settings import RelaySettings
-from lightning_proxy.rpc import DirectionState, ErrorCode, RpcError, SessionInfo
+from lightning_proxy.rpc import ChannelInfo, DirectionState, ErrorCode, RpcError, SessionInfo
 from lightning_proxy.transport import CipherState
 
 #: Seconds that sessions get at shutdown to send what is queued.
@@ -38,6 +40,7 @@ class Relay:
             settings.dial, DialPolicy(settings.dial, relay_on_loopback=on_loopback)
         )
         self._deadlines = {kind: Deadlines(seconds) for kind, seconds in settings.deadlines.items()}
+        self._book = ChannelBook(settings)
         self._sessions: dict[str, Session] = {}
         self._inboxes: dict[bytes, Inbox] = {}
         self._forgetting: dict[bytes, asyncio.TimerHandle] = {}
@@ -55,6 +58,8 @@ class Relay:
         self._default_init = OwnInit.read(default_init.encode())
 
     async def __aenter__(self) -> Self:
+        """Raises `StoreError`, `ChainError`, and `ValueError` for a chain's URL that is none."""
+        await self._book.__aenter__()
         self._keepalive = asyncio.create_task(
             keep_alive(
                 self._sessions.values, self.settings.ping_interval, self.settings.pong_timeout
@@ -76,6 +81,7 @@ class Relay:
             timer.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._keepalive
+        await self._book.__aexit__(*_)
 
     # ---- wallets ----
 
@@ -115,6 +121,11 @@ class Relay:
         return len(self._inboxes)
 
     @property
+    def stored_channels(self) -> int:
+        """Channels on disk, of all wallets."""
+        return self._book.total
+
+    @property
     def queued_bytes(self) -> int:
         """Bytes that wait for wallets that are away."""
         return self._budget.used
@@ -136,7 +147,13 @@ class Relay:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"The peer's address: {error}.") from None
         self._check_room(inbox)
         session = Session(
-            address, inbox, self.settings, self.counters, self._deadlines, self._on_over
+            address,
+            inbox,
+            self.settings,
+            self.counters,
+            self._deadlines,
+            self._book,
+            self._on_over,
         )
         self._sessions[session.id] = session
         inbox.add(session)
@@ -177,6 +194,18 @@ class Relay:
             inbox.adopt(session)
             self._unadopted -= 1
         return inbox.sessions[session_id].describe()
+
+    async def channels(self, inbox: Inbox) -> list[ChannelInfo]:
+        """All channels of this wallet, on a connection or not; raises `StoreError`."""
+        assert inbox.node_id is not None  # noqa: S101 - only wallets ask
+        live = {
+            info.channel_id: info
+            for session in inbox.sessions.values()
+            for info in session.describe_channels()
+        }
+        for stored in await self._book.all_channels(inbox.node_id):
+            live.setdefault(stored.channel_id.hex(), stored.describe())
+        return list(live.values())
 
     # ---- inside ----
 

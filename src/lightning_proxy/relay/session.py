@@ -4,8 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Final, NamedTuple, Self, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 import structlog
 
@@ -14,19 +13,23 @@ from lightning_proxy.bolt.address import NodeAddress
 from lightning_proxy.bolt.chains import CHAIN_HASHES
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.features import Feature, Features, check_init
-from lightning_proxy.bolt.opening import check_open_channel
-from lightning_proxy.relay import gossip
+from lightning_proxy.relay import channels, gossip
+from lightning_proxy.relay.book import ChannelBook
+from lightning_proxy.relay.channels import SessionChannels
 from lightning_proxy.relay.counters import Counters
-from lightning_proxy.relay.delegation import Deadlines, Delegation, Question
+from lightning_proxy.relay.delegation import Deadlines, Delegation
 from lightning_proxy.relay.dialler import Dialler
 from lightning_proxy.relay.inbox import Inbox
-from lightning_proxy.relay.opening import ChannelKeysQuestion, channel_error
+from lightning_proxy.relay.own_init import OwnInit
+from lightning_proxy.relay.questions import Question, channel_error
 from lightning_proxy.relay.settings import RelaySettings
 from lightning_proxy.relay.text import printable
 from lightning_proxy.rpc import (
+    ChannelInfo,
     Closed,
     DelegationKind,
     ErrorCode,
+    FundingSeen,
     PeerMessage,
     RpcError,
     SessionInfo,
@@ -41,38 +44,12 @@ M = TypeVar("M", bound=messages.Message)
 
 #: BOLT #1: an `error` or `warning` for the all-zero channel id concerns every channel.
 _ALL_CHANNELS: Final = bytes(32)
-#: Bytes; an open_channel has 319 and two short TLVs. What waits for a wallet has to be bounded.
-MAX_OPEN_CHANNEL: Final = 2048
 #: A session's first errors and warnings are logged for the operator, later ones for debugging.
 _ERRORS_LOGGED: Final = 5
 #: Our own pings ask for the least; the answer's length says nothing.
 _PONG_BYTES: Final = 0
 _NO_CHANNELS: Final[frozenset[int]] = frozenset()
 _NO_FEATURES: Final = Features()
-_NO_DELEGATIONS: Final = cast("dict[bytes, Delegation]", MappingProxyType({}))
-
-
-class OwnInit(NamedTuple):
-    """An `init` of the wallet's choice, or of the relay's for it: as it is sent, and what it says.
-
-    Both of its feature maps are one here.
-    """
-
-    message: bytes
-    features: Features
-    networks: tuple[bytes, ...]
-
-    @classmethod
-    def read(cls, message: bytes) -> Self:
-        """Raises `RpcError` (invalid_params)."""
-        try:
-            init = messages.decode(message)
-        except BoltError as error:
-            raise RpcError(ErrorCode.INVALID_PARAMS, f"That init is none: {error}.") from None
-        if not isinstance(init, messages.Init):
-            raise RpcError(ErrorCode.INVALID_PARAMS, f"That init is a message {init.NAME}.")
-        features = Features.from_bytes(init.globalfeatures) | Features.from_bytes(init.features)
-        return cls(message, features, init.networks or ())
 
 
 class Session:
@@ -80,20 +57,20 @@ class Session:
 
     # A relay holds thousands of these, most of them idle: what few need is made when it is needed.
     __slots__ = (
+        "_book",
+        "_channels",
         "_counters",
         "_deadlines",
-        "_delegations",
         "_errors_received",
-        "_features",
         "_gossip_dropped",
         "_init_waiter",
         "_networks",
         "_on_over",
         "_paused",
-        "_settings",
         "_timer",
         "_transport",
         "created",
+        "features",
         "id",
         "inbox",
         "peer",
@@ -101,6 +78,7 @@ class Session:
         "pinged_at",
         "raw",
         "sequence",
+        "settings",
         "short_channel_ids",
         "state",
     )
@@ -112,6 +90,7 @@ class Session:
         settings: RelaySettings,
         counters: Counters,
         deadlines: Mapping[DelegationKind, Deadlines],
+        book: ChannelBook,
         on_over: Callable[["Session"], None],
     ) -> None:
         self.id = secrets.token_hex(16)
@@ -125,16 +104,18 @@ class Session:
         self.peer_init: bytes | None = None
         #: When the unanswered ping left (monotonic seconds); keepalive's.
         self.pinged_at: float | None = None
-        self._settings = settings
+        #: What both nodes offer, once the peer's `init` came; before, our own.
+        self.features = _NO_FEATURES
+        self.settings = settings
         self._counters = counters
         self._deadlines = deadlines
+        self._book = book
         self._on_over = on_over
         self._transport: PeerTransport | None = None
-        self._features = _NO_FEATURES
         self._networks: tuple[bytes, ...] = ()
         self._init_waiter: asyncio.Future[bytes] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._delegations = _NO_DELEGATIONS
+        self._channels: SessionChannels | None = None
         self._paused = False
         self._gossip_dropped = 0
         self._errors_received = 0
@@ -162,7 +143,7 @@ class Session:
             pings_received=transport.pings_received if transport else 0,
             pongs_received=transport.pongs_received if transport else 0,
             gossip_dropped=self._gossip_dropped,
-            open_delegations=len(self._delegations),
+            open_delegations=self._channels.open_delegations if self._channels else 0,
         )
 
     # ---- the handshake ----
@@ -173,8 +154,8 @@ class Session:
         try:
             self._transport = transport = await dialler.dial(self.peer, self)
             transport.write_raw(act_one)
-            self._say(_log.debug, "act_one", size=len(act_one))
-            async with asyncio.timeout(self._settings.dial.act_two_timeout):
+            self.say(_log.debug, "act_one", size=len(act_one))
+            async with asyncio.timeout(self.settings.dial.act_two_timeout):
                 act_two: bytes = await transport.receive_exactly(ACT_TWO_SIZE)
         except BaseException as error:
             self._counters.dials_failed += 1
@@ -190,9 +171,9 @@ class Session:
                     ) from None
                 case _:
                     raise
-        self._say(_log.debug, "act_two", size=len(act_two))
+        self.say(_log.debug, "act_two", size=len(act_two))
         self._set_timer(
-            self._settings.act_three_timeout, "the wallet gave no act three within the time limit"
+            self.settings.act_three_timeout, "the wallet gave no act three within the time limit"
         )
         return act_two
 
@@ -206,28 +187,28 @@ class Session:
         if self.state is not SessionState.HANDSHAKE or self._transport is None:
             raise RpcError(ErrorCode.SESSION_STATE, "This session has no act three to wait for.")
         transport = self.transport
-        self._features, self._networks = init.features, init.networks
+        self.features, self._networks = init.features, init.networks
         self.state = SessionState.INIT
         waiter: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._init_waiter = waiter
         transport.write_raw(act_three)
-        self._say(_log.debug, "act_three", size=len(act_three))
+        self.say(_log.debug, "act_three", size=len(act_three))
         transport.start(sending, receiving)
         transport.send(init.message)
-        self._say(_log.debug, "init_sent", size=len(init.message))
-        self._set_timer(self._settings.init_timeout, "the peer sent no init within the time limit")
+        self.say(_log.debug, "init_sent", size=len(init.message))
+        self._set_timer(self.settings.init_timeout, "the peer sent no init within the time limit")
         try:
             return await waiter
         finally:
             self._init_waiter = None
 
     def _received_init(self, message: bytes) -> None:
-        self._say(_log.debug, "init_received", size=len(message))
+        self.say(_log.debug, "init_received", size=len(message))
         init = self._decode(messages.Init, memoryview(message))
         if init is None:
             return
         try:
-            theirs = check_init(init, self._features)
+            theirs = check_init(init, self.features)
         except BoltError as error:
             self.fail(f"init: {error}")
             return
@@ -237,16 +218,17 @@ class Session:
             return
         self._set_timer(None)
         # BOLT #1: negotiated is what both offered.
-        self._features &= theirs
+        self.features &= theirs
         self.state = SessionState.READY
         self.peer_init = message
         self._counters.handshakes += 1
-        self._say(_log.info, "session_ready")
-        if self._features.offers(Feature.GOSSIP_QUERIES):
+        self.say(_log.info, "session_ready")
+        if self.features.offers(Feature.GOSSIP_QUERIES):
             chains = self._networks or init.networks or (CHAIN_HASHES["bitcoin"],)
-            self._tell(gossip.filter_nothing_matches(chains[0]))
+            self.tell(gossip.filter_nothing_matches(chains[0]))
         if self._init_waiter is not None and not self._init_waiter.done():
             self._init_waiter.set_result(message)
+        self.resume_channels()
 
     # ---- the wallet's wishes ----
 
@@ -303,9 +285,9 @@ class Session:
             self._init_waiter.set_exception(
                 RpcError(ErrorCode.PEER_FAILED, f"No init came from the peer: {reason}.")
             )
-        for delegation in list(self._delegations.values()):
-            delegation.void(f"the session is over: {reason}")
-        self._say(_log.info, "session_closed", reason=reason)
+        if self._channels is not None:
+            self._channels.disconnected(reason)
+        self.say(_log.info, "session_closed", reason=reason)
         if self.peer_init is not None:
             self.inbox.notify(Closed(self.id, reason))
         self._on_over(self)
@@ -318,7 +300,7 @@ class Session:
         By a `warning`: an `error` for the all-zero channel id would fail every channel.
         """
         text = printable(reason).encode("ascii")
-        self._tell(messages.Warning(channel_id=_ALL_CHANNELS, data=text).encode())
+        self.tell(messages.Warning(channel_id=_ALL_CHANNELS, data=text).encode())
         self.close(f"closed for what the peer sent: {reason}")
 
     def close(self, reason: str) -> None:
@@ -350,9 +332,90 @@ class Session:
                     transport.send_ping(_PONG_BYTES)
                 except SendQueueFull:
                     self.abort("the peer does not read")
-        elif now - self.pinged_at >= self._settings.pong_timeout:
+        elif now - self.pinged_at >= self.settings.pong_timeout:
             self._counters.pings_unanswered += 1
             transport.abort("the peer did not answer a ping within the time limit")
+
+    # ---- for its channels ----
+
+    @property
+    def channels(self) -> SessionChannels:
+        """The channels with this peer."""
+        if self._channels is None:
+            self._channels = SessionChannels(self, self._book)
+        return self._channels
+
+    @property
+    def is_over(self) -> bool:
+        return self.state is SessionState.CLOSED
+
+    def describe_channels(self) -> list[ChannelInfo]:
+        """What the API shows of them."""
+        return [] if self._channels is None else self._channels.describe()
+
+    def open_channel(self, message: bytes) -> None:
+        """Offer the peer a channel by the wallet's `open_channel`; raises `RpcError`."""
+        if self.state is not SessionState.READY:
+            raise RpcError(ErrorCode.SESSION_STATE, "This session is not ready to send.")
+        self.channels.open(message)
+
+    def resume_channels(self) -> None:
+        """The connection is ready and its wallet known: go on with their channels, if any."""
+        wallet = self.inbox.node_id
+        if (
+            wallet is not None
+            and self.state is SessionState.READY
+            and self._book.has(wallet, self.peer.node_id)
+        ):
+            self.channels.load(wallet)
+
+    def delegate(
+        self,
+        question: Question,
+        raw_messages: list[bytes],
+        funding: FundingSeen | None,
+        on_over: Callable[[Delegation, str, list[bytes]], None],
+    ) -> Delegation:
+        """Ask the wallet; `on_over` is `Delegation`'s."""
+        self.sequence += 1
+        delegation = Delegation(
+            question,
+            session_id=self.id,
+            peer=self.peer.node_id,
+            sequence=self.sequence,
+            messages=raw_messages,
+            funding=funding,
+            deadlines=self._deadlines[question.kind],
+            on_over=on_over,
+        )
+        self.say(_log.debug, "delegated", delegation_id=delegation.id, kind=question.kind)
+        self.inbox.open(delegation)
+        return delegation
+
+    def delegation_over(self, delegation: Delegation, sentence: str) -> None:
+        """Log a delegation's end, and tell the wallet where it doesn't know."""
+        self.say(
+            _log.info,
+            f"delegation_{delegation.state}",
+            delegation_id=delegation.id,
+            reason=sentence,
+        )
+        self.inbox.over(delegation, sentence)
+
+    def say(self, log: Callable[..., object], event: str, **values: object) -> None:
+        """Log an event, and whose it is."""
+        log(event, session_id=self.id, peer=self.peer.node_id.hex(), **values)
+
+    def tell(self, message: bytes) -> None:
+        """Send the peer a message of the relay's own making, or of a delegation's."""
+        if self._transport is None or self._transport.is_closing:
+            return
+        name = messages.name_of(int.from_bytes(message[:2], "big"))
+        self.say(_log.debug, name, size=len(message))
+        try:
+            self._transport.send(message)
+        except SendQueueFull:
+            self.abort("the peer does not read")
 
     # ---- by message type; the tables are below the class ----
 
@@ -389,18 +452,18 @@ class Session:
         self._errors_received += 1
         # A peer must not be able to fill the operator's disk.
         log = _log.info if self._errors_received <= _ERRORS_LOGGED else _log.debug
-        self._say(log, f"peer_{error.NAME}", channel_id=error.channel_id.hex(), text=text)
+        self.say(log, f"peer_{error.NAME}", channel_id=error.channel_id.hex(), text=text)
         self.pass_on(type, view)
         if isinstance(error, messages.Warning):
             return
         if error.channel_id == _ALL_CHANNELS:
             self.close(f"the peer failed all channels: {text}")
-        elif (delegation := self._delegations.get(error.channel_id)) is not None:
-            delegation.void(f"the peer failed the channel: {text}")
+        elif self._channels is not None:
+            self._channels.received_error(error.channel_id, text)
 
     def received_query(self, type: int, view: memoryview) -> None:
         try:
-            self._tell(gossip.answer_query(bytes(view)))
+            self.tell(gossip.answer_query(bytes(view)))
         except BoltError as malformed:
             self.fail(str(malformed))
 
@@ -417,70 +480,30 @@ class Session:
             self._counters.gossip_dropped += 1
 
     def received_open_channel(self, type: int, view: memoryview) -> None:
-        """Ask the wallet."""
         open_channel = self._decode(messages.OpenChannel, view)
-        if open_channel is None:
-            return
-        channel_id = open_channel.temporary_channel_id
-        self._say(_log.debug, "open_channel", size=len(view), channel_id=channel_id.hex())
-        if channel_id in self._delegations:
-            # An `error` for this id would fail the first opening too.
-            self.fail("open_channel: this temporary_channel_id is in use")
-        elif len(self._delegations) >= self._settings.max_open_delegations_per_session:
-            self._tell(channel_error(channel_id, "too many channels are being opened at once"))
-        elif len(view) > MAX_OPEN_CHANNEL:
-            self._tell(channel_error(channel_id, "this open_channel is too long"))
-        else:
-            try:
-                check_open_channel(open_channel, self._features)
-            except BoltError as error:
-                # What BOLT #2 forbids is not worth waking a wallet for.
-                self._tell(channel_error(channel_id, str(error)))
-                return
-            question = ChannelKeysQuestion(open_channel, self._features)
-            self._delegate(question, bytes(view), open_channel)
+        if open_channel is not None:
+            self.channels.received_open_channel(bytes(view), open_channel)
+
+    def received_for_channel(self, type: int, view: memoryview) -> None:
+        message = self._decode(messages.Message, view)
+        if message is not None:
+            self.channels.received(type, bytes(view), message)
+
+    def received_for_later(self, type: int, view: memoryview) -> None:
+        """Payments and closing are the wallet's alone as yet."""
+        self.pass_on(type, view)
+        if self._channels is not None:
+            self._channels.received_later(bytes(view[2:34]))
 
     def received_open_channel2(self, type: int, view: memoryview) -> None:
         """Opening v2 was never offered; the peer gets an `error` for that channel, not a hang."""
         open_channel = self._decode(messages.OpenChannel2, view)
         if open_channel is not None:
-            self._tell(
+            self.tell(
                 channel_error(open_channel.temporary_channel_id, "dual funding is not supported")
             )
 
     # ---- inside ----
-
-    def _say(self, log: Callable[..., object], event: str, **values: object) -> None:
-        """Log an event, and whose it is."""
-        log(event, session_id=self.id, peer=self.peer.node_id.hex(), **values)
-
-    def _delegate(self, question: Question, raw: bytes, message: messages.Message) -> None:
-        self.sequence += 1
-        delegation = Delegation(
-            question,
-            session_id=self.id,
-            peer=self.peer.node_id,
-            sequence=self.sequence,
-            messages=[(raw, message)],
-            deadlines=self._deadlines[question.kind],
-            send=self._tell,
-            on_over=self._delegation_over,
-        )
-        if not self._delegations:
-            self._delegations = {}
-        self._delegations[question.channel_id] = delegation
-        self._say(_log.debug, "delegated", delegation_id=delegation.id, kind=question.kind)
-        self.inbox.open(delegation)
-
-    def _delegation_over(self, delegation: Delegation, sentence: str) -> None:
-        del self._delegations[delegation.question.channel_id]
-        self._say(
-            _log.info,
-            f"delegation_{delegation.state}",
-            delegation_id=delegation.id,
-            reason=sentence,
-        )
-        self.inbox.over(delegation, sentence)
 
     def _set_timer(self, seconds: float | None, reason: str = "") -> None:
         if self._timer is not None:
@@ -499,17 +522,6 @@ class Session:
             self.fail(str(error))
             return None
 
-    def _tell(self, message: bytes) -> None:
-        """Send the peer a message of the relay's own making, or of a delegation's."""
-        if self._transport is None or self._transport.is_closing:
-            return
-        name = messages.name_of(int.from_bytes(message[:2], "big"))
-        self._say(_log.debug, name, size=len(message))
-        try:
-            self._transport.send(message)
-        except SendQueueFull:
-            self.abort("the peer does not read")
-
 
 _Handler = Callable[[Session, int, memoryview], None]
 
@@ -527,6 +539,8 @@ _UNLESS_RAW: Final[dict[int, _Handler]] = {
     **dict.fromkeys(gossip.GOSSIP_TYPES, Session.received_gossip),
     **dict.fromkeys(gossip.QUERY_TYPES, Session.received_query),
     messages.OpenChannel.TYPE: Session.received_open_channel,
+    **dict.fromkeys(channels.TYPES, Session.received_for_channel),
+    **dict.fromkeys(channels.LATER_TYPES, Session.received_for_later),
     messages.OpenChannel2.TYPE: Session.received_open_channel2,
     # Peer storage is a feature that the relay never offers.
     messages.PeerStorage.TYPE: Session.received_other,

@@ -10,9 +10,21 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Bytes = Annotated[int, Meta(ge=65_536, le=1 << 30)]
 
-#: Eclair waits 60 s for `accept_channel`, lnd 10 minutes; Electrum's 20 s would leave a person
-#: no time to decide, and a peer that goes earlier voids the delegation anyway.
-_DEADLINES = {DelegationKind.CHANNEL_KEYS: 55.0}
+#: During an opening eclair waits 60 s for a message, lnd 10 minutes; Electrum's 20 s would leave a
+#: person no time to decide, and a peer that goes earlier voids the delegation anyway. What no peer
+#: waits for has time: a funding transaction that a person signs, and `channel_ready`.
+_DEADLINES = {
+    DelegationKind.CHANNEL_KEYS: 55.0,
+    DelegationKind.FUNDING_CREATED: 540.0,
+    DelegationKind.FUNDING_SIGNED: 55.0,
+    DelegationKind.FUNDING_TRANSACTION: 3600.0,
+    DelegationKind.CHANNEL_READY: 3600.0,
+    DelegationKind.REESTABLISH: 55.0,
+}
+
+
+#: SQLite's own name for it.
+IN_MEMORY = ":memory:"
 
 
 class DialSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,6 +51,14 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Time limits in seconds, caps as counts or bytes."""
 
     dial: DialSettings = field(default_factory=DialSettings)
+    #: The file that channels are kept in; IN_MEMORY: as long as the process lives. `serve` has a
+    #: place for it where this is unset.
+    store: str | None = None
+    #: Where the relay sees the chain: bitcoind://, btcd:// or esplora+https://. Without one, it is
+    #: for the wallets to say when a funding transaction is deep enough.
+    chain: str | None = None
+    #: Between two looks at the chain's tip.
+    chain_interval: Seconds = 10.0
     #: The chains of the default `init`, by name; none: the `init` names none, any peer's will do.
     networks: list[str] = []
     #: From act two to the wallet's act three; lnd gives up after 5 s, LDK after 10 s.
@@ -59,6 +79,8 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_sockets_per_wallet: Count = 8
     #: LDK allows a peer 4 unfunded channels; so do we.
     max_open_delegations_per_session: Count = 4
+    #: Kept on disk; a peer that opens one more gets an `error`.
+    max_channels_per_wallet: Count = 1000
     #: Messages that wait for a wallet that is away; the oldest go first.
     max_queued_bytes_per_wallet: Bytes = 1 << 20
     #: The same for all wallets together.

@@ -1,7 +1,7 @@
 """The parameters and results of every method of the signing channel."""
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -25,6 +25,14 @@ Id = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$", min_length=32, max_length=32
 NodeId = Annotated[str, _hex_of(33, "a node id (compressed public key, 33 bytes)")]
 Point = Annotated[str, _hex_of(33, "a compressed point, 33 bytes")]
 Key = Annotated[str, _hex_of(32, "32 bytes")]
+Signature = Annotated[str, _hex_of(64, "an ECDSA signature as messages carry it, 64 bytes")]
+#: Hash and index stand as in `funding_created`; explorers print a transaction's id reversed.
+Txid = Annotated[str, _hex_of(32, "a transaction's id, its bytes as in Lightning messages")]
+#: BOLT 2 has no bound; 400,000 bytes are what Bitcoin's nodes relay.
+Transaction = Annotated[
+    str,
+    Meta(pattern=_HEX, min_length=120, max_length=800_000, description="a transaction, hex"),
+]
 ActOne = Annotated[str, _hex_of(50, "BOLT 8 act one, 50 bytes")]
 ActTwo = Annotated[str, _hex_of(50, "BOLT 8 act two, 50 bytes")]
 ActThree = Annotated[str, _hex_of(66, "BOLT 8 act three, 66 bytes")]
@@ -56,7 +64,12 @@ class SessionState(StrEnum):
 class DelegationKind(StrEnum):
     """What only the wallet can answer."""
 
-    CHANNEL_KEYS = "channel_keys"
+    CHANNEL_KEYS = "channel_keys"  # on open_channel
+    FUNDING_CREATED = "funding_created"  # on accept_channel, where the wallet is the opener
+    FUNDING_SIGNED = "funding_signed"  # on funding_created
+    FUNDING_TRANSACTION = "funding_transaction"  # on funding_signed, likewise
+    CHANNEL_READY = "channel_ready"  # on enough confirmations
+    REESTABLISH = "reestablish"  # on a new connection, for each channel
 
 
 class Challenge(Struct, frozen=True):
@@ -195,17 +208,26 @@ class Done(Struct, frozen=True):
     """The result of a method that returns nothing."""
 
 
+class FundingSeen(Struct, frozen=True):
+    """What the relay's chain source shows of a channel's funding output: its word, no proof."""
+
+    confirmations: U32
+    #: BOLT #7's `short_channel_id` as an integer; absent while unconfirmed.
+    short_channel_id: Amount | None = None
+
+
 class Delegate(Struct, frozen=True, kw_only=True):
     """relay → wallet: one question that only the wallet can answer.
 
-    The wallet decodes and judges `messages` itself; `decoded` is a convenience that it must not
-    rely on (a relay can lie).
+    `messages` are what the peer said about the channel since the last settled question. The
+    wallet decodes and judges them itself; `decoded` is a convenience that it must not rely on (a
+    relay can lie).
     """
 
     id: Id
     session_id: Id
     peer: NodeId
-    #: The temporary channel id while the channel is being opened.
+    #: The temporary channel id until `funding_created` was said, which settles the final one.
     channel_id: Key
     kind: DelegationKind
     sequence: int
@@ -213,6 +235,8 @@ class Delegate(Struct, frozen=True, kw_only=True):
     deadline: float
     messages: list[Message]
     decoded: list[dict[str, Any]] = []
+    #: With `channel_ready`, where the relay has a chain source.
+    funding: FundingSeen | None = None
 
 
 class ChannelKeys(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -233,6 +257,92 @@ class ChannelKeys(Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_accepted_htlcs: U16
     channel_type: FeatureBits | None = None
     upfront_shutdown_script: Script | None = None
+
+
+class FundingCreated(Struct, frozen=True, kw_only=True):
+    """The answer to `funding_created`: the outpoint, and our signature for the peer's commitment.
+
+    The funding transaction itself stays with the wallet until `funding_transaction`.
+    """
+
+    funding_txid: Txid
+    funding_output_index: U16
+    signature: Signature
+
+
+class FundingSigned(Struct, frozen=True):
+    """The answer to `funding_signed`: our signature for the peer's commitment (BOLT #2)."""
+
+    signature: Signature
+
+
+class FundingTransaction(Struct, frozen=True, omit_defaults=True):
+    """The answer to `funding_transaction`: for the relay to broadcast.
+
+    Nothing where the wallet broadcasts it by itself.
+    """
+
+    transaction: Transaction | None = None
+
+
+class ChannelReady(Struct, frozen=True, omit_defaults=True):
+    """The answer to `channel_ready` (BOLT #2); `alias` is a `short_channel_id` as an integer."""
+
+    second_per_commitment_point: Point
+    alias: Amount | None = None
+
+
+class Reestablish(Struct, frozen=True, kw_only=True):
+    """The answer to `reestablish`: what `channel_reestablish` says (BOLT #2)."""
+
+    next_commitment_number: Amount
+    next_revocation_number: Amount
+    your_last_per_commitment_secret: Key
+    my_current_per_commitment_point: Point
+
+
+#: What answers a delegation of each kind.
+ANSWERS: Final[dict[DelegationKind, type[Struct]]] = {
+    DelegationKind.CHANNEL_KEYS: ChannelKeys,
+    DelegationKind.FUNDING_CREATED: FundingCreated,
+    DelegationKind.FUNDING_SIGNED: FundingSigned,
+    DelegationKind.FUNDING_TRANSACTION: FundingTransaction,
+    DelegationKind.CHANNEL_READY: ChannelReady,
+    DelegationKind.REESTABLISH: Reestablish,
+}
+Answer: TypeAlias = (
+    ChannelKeys | FundingCreated | FundingSigned | FundingTransaction | ChannelReady | Reestablish
+)
+
+
+class OpenChannel(Struct, frozen=True):
+    """wallet → relay: offer the session's peer a channel, by this `open_channel` (BOLT #2).
+
+    What follows comes as delegations: `funding_created`, `funding_transaction`, `channel_ready`.
+    """
+
+    session_id: Id
+    message: Message
+
+
+class Channels(Struct, frozen=True):
+    """wallet → relay: list my channels."""
+
+
+class ChannelInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One channel, as the relay knows it; the wallet's own record is the authority."""
+
+    channel_id: Key
+    temporary_channel_id: Key
+    peer: NodeId
+    #: None while there is no connection to the peer.
+    session_id: Id | None = None
+    #: The names of bolt/channel.py's `ChannelState`.
+    state: str
+    funding: FundingSeen | None = None
+    #: The peer's messages that shaped the channel, in their order: what a wallet that was away
+    #: has missed.
+    messages: list[Message]
 
 
 class PeerMessage(Struct, frozen=True):

@@ -19,7 +19,7 @@ TIMEOUT = 60.0
 def environ(folder: Path) -> dict[str, str]:
     """Ours without settings; configuration files are looked for in an empty folder."""
     kept = {name: value for name, value in os.environ.items() if "LIGHTNING_PROXY" not in name}
-    return {**kept, "XDG_CONFIG_HOME": str(folder), "COLUMNS": "200"}
+    return {**kept, "XDG_CONFIG_HOME": str(folder), "XDG_STATE_HOME": str(folder), "COLUMNS": "200"}
 
 
 def invoke(folder: Path, *arguments: str, variables: dict[str, str] | None = None) -> Result:

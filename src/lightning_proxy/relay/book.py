@@ -1,0 +1,183 @@
+"""The relay's channels beyond any one session: what is stored of them, and what the chain shows."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+import structlog
+
+from lightning_proxy.bolt.chains import chain_name
+from lightning_proxy.bolt.channel import Channel, ChannelState
+from lightning_proxy.bolt.commitment import Role
+from lightning_proxy.chain import (
+    BroadcastRejected,
+    ChainError,
+    ChainSource,
+    Output,
+    OutputWatch,
+    WatchedOutput,
+    open_source,
+)
+from lightning_proxy.relay.settings import IN_MEMORY, RelaySettings
+from lightning_proxy.relay.store import ChannelStore, StoredChannel
+
+if TYPE_CHECKING:
+    from lightning_proxy.relay.session import Session
+
+_log = structlog.get_logger()
+
+#: What is on disk without both signatures could not be gone on with: it is not kept.
+SIGNED: Final = frozenset({ChannelState.SIGNED, ChannelState.READY})
+#: BOLT #2 says 2016 blocks, which are two weeks; in seconds.
+_UNFUNDED_FOR: Final = 14 * 86_400.0
+#: Seconds between attempts to broadcast while the chain source can't be reached.
+_BROADCAST_RETRY: Final = 10.0
+
+
+class ChannelBook:
+    """Use as an async context manager; entering raises `StoreError`, `ChainError`, `ValueError`."""
+
+    def __init__(self, settings: RelaySettings) -> None:
+        self._settings = settings
+        in_memory = settings.store in (None, IN_MEMORY)
+        self._store = ChannelStore(None if in_memory else Path(settings.store or ""))
+        self._source: ChainSource | None = None
+        self._watch: OutputWatch
+        #: Channels by wallet and peer (node ids), and by wallet.
+        self._with: Counter[tuple[bytes, bytes]] = Counter()
+        self._of: Counter[bytes] = Counter()
+        #: Whose connection a wallet's (node id) channels with a peer (likewise) are on.
+        self.holders: dict[tuple[bytes, bytes], Session] = {}
+        self._broadcasts: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._store)
+            for pair, count in (await self._store.counts()).items():
+                self._count(pair, count)
+            if self._settings.chain is not None:
+                self._source = await open_source(self._settings.chain)
+                stack.push_async_callback(self._source.close)
+                self._watch = await stack.enter_async_context(
+                    OutputWatch(self._source, interval=self._settings.chain_interval)
+                )
+            stack.push_async_callback(self._stop_broadcasts)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    # ---- what is stored ----
+
+    def has(self, wallet: bytes, peer: bytes) -> bool:
+        """Whether this wallet has a channel with this peer."""
+        return (wallet, peer) in self._with
+
+    def has_room(self, wallet: bytes) -> bool:
+        """Whether this wallet may have another channel."""
+        return self._of[wallet] < self._settings.max_channels_per_wallet
+
+    @property
+    def total(self) -> int:
+        """How many channels are stored."""
+        return self._of.total()
+
+    async def channels(self, wallet: bytes, peer: bytes) -> list[Channel]:
+        """A wallet's channels with a peer, on no connection yet; raises `StoreError`."""
+        channels = []
+        for stored in await self._store.channels(wallet, peer):
+            channel = Channel.replay(stored.role, stored.features, stored.log)
+            channel.disconnected()
+            if await self._is_abandoned(stored, channel):
+                await self.forget(wallet, peer, channel)
+            else:
+                channels.append(channel)
+        return channels
+
+    async def all_channels(self, wallet: bytes) -> list[StoredChannel]:
+        """All of a wallet's channels as they are stored; raises `StoreError`."""
+        return await self._store.channels(wallet)
+
+    async def save(self, wallet: bytes, peer: bytes, channel: Channel) -> None:
+        """Returns when the channel is on the disk; raises `StoreError`."""
+        stored = StoredChannel(
+            wallet, channel.channel_id, peer, channel.role, channel.features, tuple(channel.log)
+        )
+        if await self._store.save(stored):
+            self._count((wallet, peer), 1)
+
+    async def forget(self, wallet: bytes, peer: bytes, channel: Channel) -> None:
+        """Remove a channel; raises `StoreError`."""
+        await self._store.forget(wallet, channel.channel_id)
+        self._count((wallet, peer), -1)
+
+    def _count(self, pair: tuple[bytes, bytes], change: int) -> None:
+        wallet, _ = pair
+        self._with[pair] += change
+        self._of[wallet] += change
+        # A counter keeps zeros, and `has` asks for the key.
+        if not self._with[pair]:
+            del self._with[pair]
+        if not self._of[wallet]:
+            del self._of[wallet]
+
+    async def _is_abandoned(self, stored: StoredChannel, channel: Channel) -> bool:
+        """BOLT #2: a channel that its opener never funded needs no memory for ever."""
+        if (
+            channel.role is not Role.ACCEPTER
+            or channel.state is not ChannelState.SIGNED
+            or stored.created > time.time() - _UNFUNDED_FOR
+            or self._source is None
+            or not self.sees(channel)
+        ):
+            return False
+        created = channel.funding_created
+        try:
+            output = await self._source.output(created.funding_txid, created.funding_output_index)
+        except ChainError:
+            return False
+        return output is None
+
+    # ---- the chain ----
+
+    def sees(self, channel: Channel) -> bool:
+        """Whether there is a chain source, for this channel's chain."""
+        chain = chain_name(channel.open_channel.chain_hash)
+        return self._source is not None and self._source.chain == chain
+
+    def watch(self, channel: Channel, changed: Callable[[Output | None], None]) -> WatchedOutput:
+        """Be told what the chain shows of a funding output, now and whenever that changes."""
+        created = channel.funding_created
+        return self._watch.watch(created.funding_txid, created.funding_output_index, changed)
+
+    def broadcast(self, transaction: bytes) -> None:
+        """Publish a transaction, as soon as the chain source takes it."""
+        task = asyncio.create_task(self._broadcast(transaction))
+        self._broadcasts.add(task)
+        task.add_done_callback(self._broadcasts.discard)
+
+    async def _broadcast(self, transaction: bytes) -> None:
+        assert self._source is not None  # noqa: S101 - who broadcasts has asked `sees`
+        while True:
+            try:
+                txid = await self._source.broadcast(transaction)
+            except BroadcastRejected as error:
+                _log.error("broadcast_rejected", reason=str(error))
+                return
+            except ChainError as error:
+                _log.warning("broadcast_delayed", reason=str(error))
+                await asyncio.sleep(_BROADCAST_RETRY)
+            else:
+                _log.info("broadcast", txid=txid[::-1].hex())
+                self._watch.poke()
+                return
+
+    async def _stop_broadcasts(self) -> None:
+        for task in self._broadcasts:
+            task.cancel()
+        await asyncio.gather(*self._broadcasts, return_exceptions=True)

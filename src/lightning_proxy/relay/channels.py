@@ -1,0 +1,500 @@
+"""The channels of one session: what the peer says about them, and what the wallet owes next."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from lightning_proxy.bolt import messages
+from lightning_proxy.bolt.channel import Channel, ChannelState, Need
+from lightning_proxy.bolt.commitment import Role
+from lightning_proxy.bolt.errors import BoltError
+from lightning_proxy.bolt.opening import short_channel_id
+from lightning_proxy.chain import Output, WatchedOutput
+from lightning_proxy.relay.book import SIGNED, ChannelBook
+from lightning_proxy.relay.delegation import Delegation, DelegationState
+from lightning_proxy.relay.questions import (
+    ChannelKeysQuestion,
+    ChannelReadyQuestion,
+    FundingCreatedQuestion,
+    FundingSignedQuestion,
+    FundingTransactionQuestion,
+    Question,
+    ReestablishQuestion,
+    channel_error,
+    opening_errors,
+)
+from lightning_proxy.relay.store import StoreError
+from lightning_proxy.rpc import (
+    ChannelInfo,
+    DelegationKind,
+    ErrorCode,
+    FundingSeen,
+    RpcError,
+)
+
+if TYPE_CHECKING:
+    from lightning_proxy.relay.session import Session
+
+_log = structlog.get_logger()
+
+#: Bytes; an open_channel has 319 and two short TLVs. What waits for a wallet has to be bounded.
+MAX_OPEN_CHANNEL: Final = 2048
+#: Messages that may wait while a session's channels are read from disk; peers send one a channel.
+_MAX_EARLY: Final = 1000
+#: Both are needed before a channel is worth anything: of more that a peer leaves unfunded, the
+#: oldest are forgotten. LDK allows its peers as many.
+_MAX_UNFUNDED: Final = 4
+
+#: The messages of a channel's life that the state machine takes, but for `open_channel`.
+TYPES: Final = frozenset(
+    {
+        messages.AcceptChannel.TYPE,
+        messages.FundingCreated.TYPE,
+        messages.FundingSigned.TYPE,
+        messages.ChannelReady.TYPE,
+        messages.ChannelReestablish.TYPE,
+    }
+)
+#: What a peer begins on a channel that is ready, and nobody here can go on with yet.
+LATER_TYPES: Final = frozenset(
+    {
+        messages.UpdateAddHtlc.TYPE,
+        messages.UpdateFee.TYPE,
+        messages.CommitmentSigned.TYPE,
+        messages.Shutdown.TYPE,
+        messages.Stfu.TYPE,
+    }
+)
+_LATER: Final = b"this node takes no part in payments, fee updates or closing of this channel yet"
+_QUESTIONS: Final[dict[Need, type[Question]]] = {
+    Need.ACCEPT_CHANNEL: ChannelKeysQuestion,
+    Need.FUNDING_CREATED: FundingCreatedQuestion,
+    Need.FUNDING_SIGNED: FundingSignedQuestion,
+    Need.CHANNEL_READY: ChannelReadyQuestion,
+    Need.CHANNEL_REESTABLISH: ReestablishQuestion,
+}
+_Channelled = (
+    messages.AcceptChannel
+    | messages.FundingCreated
+    | messages.FundingSigned
+    | messages.ChannelReady
+    | messages.ChannelReestablish
+)
+
+
+class SessionChannels:
+    """Made for a session that has channels, or whose peer or wallet offers one."""
+
+    __slots__ = (
+        "_book",
+        "_busy",
+        "_by_id",
+        "_delegations",
+        "_early",
+        "_funding",
+        "_session",
+        "_tasks",
+        "_warned",
+        "_watched",
+    )
+
+    def __init__(self, session: "Session", book: ChannelBook) -> None:
+        self._session = session
+        self._book = book
+        #: By the temporary and, once there is one, by the final id.
+        self._by_id: dict[bytes, Channel] = {}
+        self._delegations: dict[Channel, Delegation] = {}
+        #: Those whose next step waits for the disk.
+        self._busy: set[Channel] = set()
+        self._watched: dict[Channel, WatchedOutput] = {}
+        self._funding: dict[Channel, FundingSeen] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._warned: set[Channel] = set()
+        #: What came while the channels were being read from disk; None when they are there.
+        self._early: list[tuple[int, bytes]] | None = None
+
+    @property
+    def open_delegations(self) -> int:
+        return len(self._delegations)
+
+    def describe(self) -> list[ChannelInfo]:
+        """What the API shows of them."""
+        return [
+            ChannelInfo(
+                channel_id=channel.channel_id.hex(),
+                temporary_channel_id=channel.temporary_channel_id.hex(),
+                peer=self._session.peer.node_id.hex(),
+                session_id=self._session.id,
+                state=channel.state,
+                funding=self._funding.get(channel),
+                messages=[e.raw.hex() for e in channel.log if e.sender is not channel.role],
+            )
+            for channel in dict.fromkeys(self._by_id.values())
+        ]
+
+    # ---- the connection ----
+
+    def load(self, wallet: bytes) -> None:
+        """Go on with the channels that this wallet has with this peer."""
+        self._hold(wallet)
+        if self._early is None:
+            self._early = []
+            self._run(self._load(wallet))
+
+    async def _load(self, wallet: bytes) -> None:
+        channels = await self._book.channels(wallet, self._session.peer.node_id)
+        if self._session.is_over:
+            return
+        for channel in channels:
+            if channel.channel_id not in self._by_id:
+                self._by_id[channel.channel_id] = channel
+                self._follow(channel)
+                self._advance(channel)
+        early, self._early = self._early or [], None
+        for type_, raw in early:
+            self._session.on_message(type_, memoryview(raw))
+
+    def disconnected(self, reason: str) -> None:
+        """The connection is gone: what isn't signed by both is forgotten, the rest is stored."""
+        for delegation in list(self._delegations.values()):
+            delegation.void(f"the session is over: {reason}")
+        for watched in self._watched.values():
+            watched.unwatch()
+        self._watched.clear()
+        wallet = self._session.inbox.node_id
+        if wallet is not None:
+            pair = wallet, self._session.peer.node_id
+            if self._book.holders.get(pair) is self._session:
+                del self._book.holders[pair]
+
+    # ---- the peer's messages ----
+
+    def received_open_channel(self, raw: bytes, message: messages.OpenChannel) -> None:
+        """A peer offers a channel: ask the wallet."""
+        channel_id = message.temporary_channel_id
+        session = self._session
+        session.say(_log.debug, "open_channel", size=len(raw), channel_id=channel_id.hex())
+        if channel_id in self._by_id:
+            # An `error` for this id would fail the first opening too.
+            session.fail("open_channel: this temporary_channel_id is in use")
+        elif len(self._delegations) >= session.settings.max_open_delegations_per_session:
+            session.tell(channel_error(channel_id, "too many channels are being opened at once"))
+        elif not self._has_room():
+            session.tell(channel_error(channel_id, "this node has all the channels it can"))
+        elif len(raw) > MAX_OPEN_CHANNEL:
+            session.tell(channel_error(channel_id, "this open_channel is too long"))
+        else:
+            channel = Channel(Role.ACCEPTER, session.features)
+            try:
+                channel.receive(raw, message)
+            except BoltError as error:
+                # What BOLT #2 forbids is not worth waking a wallet for.
+                session.tell(channel_error(channel_id, str(error)))
+                return
+            self._by_id[channel_id] = channel
+            self._advance(channel)
+
+    def received(self, type_: int, raw: bytes, message: messages.Message) -> None:
+        """One of `TYPES` came."""
+        if self._early is not None:
+            if len(self._early) >= _MAX_EARLY:
+                self._session.fail("too many messages about channels at once")
+            else:
+                self._early.append((type_, raw))
+            return
+        assert isinstance(message, _Channelled)  # noqa: S101 - for the type checker
+        channel_id = _channel_id_in(message)
+        channel = self._by_id.get(channel_id)
+        if channel is None:
+            self._received_for_nothing(channel_id, raw, message)
+            return
+        try:
+            channel.receive(raw, message)
+        except BoltError as error:
+            self._broken(channel, raw, message, str(error))
+            return
+        match message:
+            case messages.FundingCreated():
+                if self._by_id.setdefault(channel.channel_id, channel) is not channel:
+                    self._drop(channel, opening_errors(channel, "this outpoint is in use"))
+                    return
+            case messages.FundingSigned():
+                self._store_then(channel, self._signed)
+                return
+            case messages.ChannelReady():
+                self._received_channel_ready(channel, raw)
+                return
+            case messages.ChannelReestablish():
+                self._session.pass_on(type_, memoryview(raw))
+                self._retransmit(channel)
+        self._advance(channel)
+
+    def received_later(self, channel_id: bytes) -> None:
+        """One of `LATER_TYPES` came: better a clear word than a peer that waits for a minute."""
+        channel = self._by_id.get(channel_id)
+        if channel is not None and channel not in self._warned:
+            self._warned.add(channel)
+            self._session.tell(messages.Warning(channel_id=channel_id, data=_LATER).encode())
+
+    def received_error(self, channel_id: bytes, text: str) -> None:
+        """The peer failed a channel."""
+        channel = self._by_id.get(channel_id)
+        if channel is None:
+            return
+        if (delegation := self._delegations.get(channel)) is not None:
+            delegation.void(f"the peer failed the channel: {text}")
+        if channel.state not in SIGNED:
+            self._remove(channel)
+        elif channel.role is Role.ACCEPTER and channel.confirmations is None:
+            # BOLT #2: nothing of ours is in a channel whose funding the opener gave up.
+            self._remove(channel)
+            self._run(self._forget(channel))
+
+    def _received_for_nothing(
+        self, channel_id: bytes, raw: bytes, message: messages.Message
+    ) -> None:
+        """About a channel that the relay doesn't know; the wallet's record is the authority."""
+        if isinstance(message, messages.ChannelReady | messages.ChannelReestablish):
+            self._session.pass_on(message.TYPE, memoryview(raw))
+        else:
+            self._session.tell(channel_error(channel_id, f"{message.NAME}: unknown channel"))
+
+    def _received_channel_ready(self, channel: Channel, raw: bytes) -> None:
+        self._session.pass_on(messages.ChannelReady.TYPE, memoryview(raw))
+        if not self._book.sees(channel):
+            # Without a chain of our own it is for the wallet to see whether that is true.
+            channel.observe(
+                channel.funding_scriptpubkey,
+                channel.open_channel.funding_satoshis,
+                channel.accept_channel.minimum_depth,
+            )
+        self._store_then(channel, self._advance)
+
+    def _broken(self, channel: Channel, raw: bytes, message: messages.Message, reason: str) -> None:
+        """The peer broke a rule: what isn't signed by both fails, a live channel never does."""
+        self._session.pass_on(message.TYPE, memoryview(raw))
+        if channel.state in SIGNED:
+            self._session.fail(f"{message.NAME}: {reason}")
+        else:
+            created = message if isinstance(message, messages.FundingCreated) else None
+            self._drop(channel, opening_errors(channel, f"{message.NAME}: {reason}", created))
+
+    # ---- the wallet's wishes ----
+
+    def open(self, raw: bytes) -> None:
+        """Offer the peer a channel by the wallet's `open_channel`; raises `RpcError`."""
+        session = self._session
+        channel = Channel(Role.OPENER, session.features)
+        try:
+            message = messages.decode(raw)
+            if not isinstance(message, messages.OpenChannel):
+                raise RpcError(ErrorCode.INVALID_PARAMS, f"That is a message {message.NAME}.")
+            channel.send(raw, message)
+        except BoltError as error:
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"That open_channel: {error}.") from None
+        if channel.channel_id in self._by_id:
+            raise RpcError(ErrorCode.INVALID_PARAMS, "This temporary_channel_id is in use.")
+        if not self._has_room():
+            raise RpcError(ErrorCode.LIMIT, "This wallet has all the channels it can.")
+        if self._unfunded(channel.role) >= _MAX_UNFUNDED:
+            raise RpcError(ErrorCode.LIMIT, "Too many channels are being opened at once.")
+        session.send(raw)
+        self._by_id[channel.channel_id] = channel
+
+    # ---- what the wallet owes ----
+
+    def _advance(self, channel: Channel) -> None:
+        """Ask the wallet for what is next, if it is the wallet's to give."""
+        if channel in self._delegations or channel in self._busy:
+            return
+        question = self._question(channel)
+        if question is not None:
+            self._delegations[channel] = self._session.delegate(
+                question, _unsettled(channel), self._funding.get(channel), self._over
+            )
+
+    def _question(self, channel: Channel) -> Question | None:
+        need = channel.needs
+        if need is None:
+            return None
+        if need is Need.FUNDING_TRANSACTION:
+            broadcast = self._book.broadcast if self._book.sees(channel) else None
+            return FundingTransactionQuestion(channel, broadcast)
+        return _QUESTIONS[need](channel)
+
+    def _over(self, delegation: Delegation, sentence: str, replies: list[bytes]) -> None:
+        """The wallet answered, or didn't: the peer gets what follows from that."""
+        question, state = delegation.question, delegation.state
+        channel = question.channel
+        del self._delegations[channel]
+        self._session.delegation_over(delegation, sentence)
+        if state is not DelegationState.SETTLED:
+            if channel.state not in SIGNED and state is not DelegationState.VOID:
+                self._drop(channel, replies)
+            elif state is DelegationState.EXPIRED and question.kind is DelegationKind.REESTABLISH:
+                self._session.close("the wallet did not re-establish a channel in time")
+            return
+        match question.kind:
+            case DelegationKind.FUNDING_SIGNED | DelegationKind.CHANNEL_READY:
+                # A promise is stored before it is given.
+                self._store_then(channel, self._signed, replies)
+                return
+            case DelegationKind.CHANNEL_KEYS:
+                self._forget_unfunded(channel)
+            case DelegationKind.FUNDING_CREATED:
+                self._by_id[channel.channel_id] = channel
+        for reply in replies:
+            self._session.tell(reply)
+        if question.kind is DelegationKind.REESTABLISH:
+            self._retransmit(channel)
+        self._advance(channel)
+
+    def _signed(self, channel: Channel) -> None:
+        """Both first commitments are signed, and that is on the disk."""
+        self._by_id.pop(channel.temporary_channel_id, None)
+        if (wallet := self._session.inbox.node_id) is not None:
+            self._hold(wallet)
+        self._follow(channel)
+        self._advance(channel)
+
+    def _retransmit(self, channel: Channel) -> None:
+        """`channel_reestablish` went one way; if it went both, say again what may be lost."""
+        ready = channel.retransmit()
+        if ready is not None:
+            self._session.tell(ready)
+
+    # ---- the chain ----
+
+    def _follow(self, channel: Channel) -> None:
+        """Watch a funding output until the channel is ready."""
+        if (
+            channel.state is not ChannelState.READY
+            and channel not in self._watched
+            and self._book.sees(channel)
+        ):
+            self._watched[channel] = self._book.watch(
+                channel, lambda output: self._seen(channel, output)
+            )
+
+    def _seen(self, channel: Channel, output: Output | None) -> None:
+        if output is None:
+            channel.unobserve()
+            self._funding.pop(channel, None)
+        else:
+            try:
+                channel.observe(output.scriptpubkey, output.amount_sat, output.confirmations)
+            except BoltError as error:
+                self._session.say(
+                    _log.warning,
+                    "funding_differs",
+                    channel_id=channel.channel_id.hex(),
+                    reason=str(error),
+                )
+                return
+            scid = None
+            if output.block_height is not None and output.transaction_index is not None:
+                scid = short_channel_id(
+                    output.block_height,
+                    output.transaction_index,
+                    channel.funding_created.funding_output_index,
+                )
+            self._funding[channel] = FundingSeen(output.confirmations, scid)
+        if channel.state is ChannelState.READY:
+            self._watched.pop(channel).unwatch()
+        else:
+            self._advance(channel)
+
+    # ---- inside ----
+
+    def _hold(self, wallet: bytes) -> None:
+        """From now on, this wallet's channels with this peer are on this connection."""
+        pair = wallet, self._session.peer.node_id
+        former = self._book.holders.get(pair)
+        self._book.holders[pair] = self._session
+        if former is not None and former is not self._session:
+            # The peer, too, goes by the latest.
+            former.close("this wallet connected to the same peer again")
+
+    def _has_room(self) -> bool:
+        wallet = self._session.inbox.node_id
+        return wallet is None or self._book.has_room(wallet)
+
+    def _unfunded(self, role: Role) -> int:
+        channels = dict.fromkeys(self._by_id.values())
+        return sum(each.role is role and each.state not in SIGNED for each in channels)
+
+    def _forget_unfunded(self, latest: Channel) -> None:
+        """Of channels that were accepted and not funded, keep the latest."""
+        accepted = [each for each in self._by_id.values() if each.state is ChannelState.ACCEPTED]
+        for channel in accepted[:-_MAX_UNFUNDED]:
+            if channel.role is latest.role and channel not in self._delegations:
+                self._remove(channel)
+
+    def _drop(self, channel: Channel, errors: list[bytes]) -> None:
+        """Fail an opening."""
+        self._remove(channel)
+        for error in errors:
+            self._session.tell(error)
+
+    def _remove(self, channel: Channel) -> None:
+        for channel_id in (channel.temporary_channel_id, channel.channel_id):
+            if self._by_id.get(channel_id) is channel:
+                del self._by_id[channel_id]
+        self._funding.pop(channel, None)
+        if (watched := self._watched.pop(channel, None)) is not None:
+            watched.unwatch()
+
+    def _store_then(
+        self, channel: Channel, go_on: Callable[[Channel], None], replies: list[bytes] | None = None
+    ) -> None:
+        """Write the channel to disk; only then tell the peer, and go on."""
+
+        async def store() -> None:
+            wallet = self._session.inbox.node_id
+            assert wallet is not None  # noqa: S101 - nobody else's answer got us here
+            await self._book.save(wallet, self._session.peer.node_id, channel)
+            self._busy.discard(channel)
+            for reply in replies or ():
+                self._session.tell(reply)
+            if not self._session.is_over:
+                go_on(channel)
+
+        self._busy.add(channel)
+        self._run(store())
+
+    async def _forget(self, channel: Channel) -> None:
+        wallet = self._session.inbox.node_id
+        if wallet is not None:
+            await self._book.forget(wallet, self._session.peer.node_id, channel)
+
+    def _run(self, work: Awaitable[None]) -> None:
+        """Disk work that nobody waits for; a relay that can't write lets go of the peer."""
+
+        async def run() -> None:
+            try:
+                await work
+            except (StoreError, BoltError) as error:
+                self._session.say(_log.error, "channel_state_failed", error=str(error))
+                self._session.abort("the relay can't keep its channels' state")
+
+        task = asyncio.create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _channel_id_in(message: _Channelled) -> bytes:
+    if isinstance(message, messages.AcceptChannel | messages.FundingCreated):
+        return message.temporary_channel_id
+    return message.channel_id
+
+
+def _unsettled(channel: Channel) -> list[bytes]:
+    """What the peer said since the wallet last did."""
+    unsettled: list[bytes] = []
+    for entry in reversed(channel.log):
+        if entry.sender is channel.role:
+            break
+        unsettled.insert(0, entry.raw)
+    return unsettled
