@@ -8,7 +8,8 @@ from typing import Any
 
 from lightning_proxy.demo.steps import PARTIES
 from tests.interop.lab.btcd import Btcd
-from tests.interop.lab.nodes import LdkNode, Lnd
+from tests.interop.lab.ldk_node import LdkNode
+from tests.interop.lab.nodes import Lnd
 from tests.interop.lab.process import LabError, until
 
 

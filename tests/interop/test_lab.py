@@ -1,6 +1,7 @@
 """The lab proves itself, without a relay: the real peers speak to each other."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -12,13 +13,12 @@ from aiohttp.test_utils import TestServer
 from Crypto.Cipher import ChaCha20_Poly1305
 
 from tests.interop.lab.btcd import Btcd
+from tests.interop.lab.ldk_node import LdkNode, confirm
 from tests.interop.lab.nodes import (
     ElectrumPeer,
-    LdkNode,
     Lnd,
     PylnPeer,
     ScriptedPeer,
-    confirm,
     load_tally,
     npm_client,
 )
@@ -50,6 +50,70 @@ async def test_two_lnds_open_a_channel(lab: Path) -> None:
         assert channel["remote_pubkey"] == alice.node_id
         assert (int(channel["capacity"]), int(channel["local_balance"])) == (1_000_000, 200_000)
         assert [peer["pub_key"] for peer in await bob.peers()] == [alice.node_id]
+
+
+@pytest.mark.parametrize("anchors", [False, True], ids=["static_remotekey", "anchors"])
+async def test_lnd_and_ldk_open_channels_on_one_chain(lab: Path, anchors: bool) -> None:
+    options = ["--protocol.anchors"] if anchors else []
+    async with (
+        Btcd(lab) as btcd,
+        Lnd(lab, btcd, "lnd", *options) as lnd,
+        LdkNode(lab, btcd=btcd) as ldk,
+    ):
+        await lnd.fund()
+        await ldk.connect(lnd.node_id, lnd.address)
+        await lnd.open_channel(ldk.node_id, 1_000_000, 100_000)
+        await ldk.open_channel(lnd.node_id, 500_000, anchors=anchors)
+
+        async def pending() -> bool:
+            return len((await lnd.pending_channels())["pending_open_channels"]) == 2
+
+        await until("both openings", pending, lnd.child, ldk.child)
+
+        async def broadcast() -> bool:
+            channels = await ldk.channels()
+            for channel in channels:
+                await btcd.rpc("getrawtransaction", channel["funding_outpoint"].partition(":")[0])
+            return len(channels) == 2
+
+        await until("both funding transactions", broadcast, lnd.child, ldk.child)
+        # Either may be gone before the blocks come.
+        before = lnd.node_id, ldk.node_id
+        await lnd.restart()
+        await ldk.restart()
+        assert before == (lnd.node_id, ldk.node_id)
+
+        await btcd.mine(6)
+
+        async def confirmed() -> bool:
+            return not (await lnd.pending_channels())["pending_open_channels"]
+
+        # lnd says no channel_reestablish for a channel that it takes for pending, and LDK nothing
+        # without: connected before, they would wait for each other.
+        await until("lnd to see both", confirmed, lnd.child)
+        await ldk.connect(lnd.node_id, lnd.address)
+
+        async def active() -> bool:
+            at_lnd = [channel["active"] for channel in await lnd.channels()]
+            at_ldk = [channel["usable"] for channel in await ldk.channels()]
+            return at_lnd == at_ldk == [True, True]
+
+        await until("both channels", active, lnd.child, ldk.child, patience=30)
+        types = {channel["commitment_type"] for channel in await lnd.channels()}
+        assert types == {"ANCHORS" if anchors else "STATIC_REMOTE_KEY"}
+        # A channel that is in use survives, too.
+        await ldk.restart()
+        await ldk.connect(lnd.node_id, lnd.address)
+        await until("both channels again", active, lnd.child, ldk.child, patience=30)
+
+
+async def test_lnd_signs_a_psbt_and_keeps_it(lab: Path) -> None:
+    async with Btcd(lab) as btcd, Lnd(lab, btcd) as lnd:
+        await lnd.fund()
+        address = (await lnd.cli("newaddress", "p2wkh"))["address"]
+        psbt = await lnd.signed_psbt(address, 1_000_000)
+        assert base64.b64decode(psbt)[:5] == b"psbt\xff"
+        assert await btcd.rpc("getrawmempool") == []
 
 
 async def test_ldk_opens_pays_and_closes(lab: Path) -> None:

@@ -10,7 +10,8 @@ from lightning_proxy.bolt.messages import FundingCreated
 from lightning_proxy.wallet.events import Answered, DelegationReceived, Refused
 from lightning_proxy.wallet.reference import CANNOT_SIGN
 from tests.interop.lab.btcd import Btcd
-from tests.interop.lab.nodes import LdkNode, Lnd
+from tests.interop.lab.ldk_node import LdkNode
+from tests.interop.lab.nodes import Lnd
 from tests.interop.lab.process import LabError
 from tests.interop.relayed import POLICY, lab_relay, lab_wallet, receive
 

@@ -8,10 +8,10 @@ import pytest
 
 from lightning_proxy.wallet import Session
 from tests.interop.lab.btcd import Btcd
+from tests.interop.lab.ldk_node import LdkNode
 from tests.interop.lab.nodes import (
     FIRST_ODD_CUSTOM_TYPE,
     ElectrumPeer,
-    LdkNode,
     Lnd,
     PylnPeer,
     ScriptedPeer,

@@ -45,6 +45,32 @@ def spend(
     return serialize(push(signature))
 
 
+def spend_segwit(
+    outpoint: bytes,
+    key_hash: bytes,
+    amount_sat: int,
+    outputs: list[tuple[int, bytes]],
+    key: PrivateKey,
+) -> bytes:
+    """A signed transaction that spends one P2WPKH output of `amount_sat` (BIP 143)."""
+
+    def double(data: bytes) -> bytes:
+        return hashlib.sha256(hashlib.sha256(data).digest()).digest()
+
+    version, sequence, locktime = (2).to_bytes(4, "little"), b"\xff" * 4, bytes(4)
+    paid = b"".join(sat.to_bytes(8, "little") + push(pays) for sat, pays in outputs)
+    code = push(b"\x76\xa9\x14" + key_hash + b"\x88\xac")
+    amount = amount_sat.to_bytes(8, "little")
+    hash_type = SIGHASH_ALL.to_bytes(4, "little")
+    signed = (version, double(outpoint), double(sequence), outpoint, code, amount, sequence)
+    digest = double(b"".join((*signed, double(paid), locktime, hash_type)))
+    signature = key.sign(digest, hasher=None) + bytes([SIGHASH_ALL])
+    inputs = b"\x01" + outpoint + b"\x00" + sequence
+    witness = b"\x02" + push(signature) + push(key.public_key.format())
+    count = bytes([len(outputs)])
+    return version + b"\x00\x01" + inputs + count + paid + witness + locktime
+
+
 class Btcd(Part):
     """One btcd; ``async with Btcd(folder) as btcd`` gives it with the first blocks mined."""
 
@@ -55,7 +81,6 @@ class Btcd(Part):
         self.rpc_password = "lab"
         self.rpc_address = ""
         self.rpc_cert = directory / "btcd-rpc.cert"
-        self.child: Child
         self._directory = directory
         self._key = PrivateKey()
         self._script = push(self._key.public_key.format()) + b"\xac"  # OP_CHECKSIG
@@ -128,20 +153,47 @@ class Btcd(Part):
         hashes: list[str] = await self.rpc("generate", blocks)
         return hashes
 
+    @property
+    def source_url(self) -> str:
+        """The chain as `open_source` finds it."""
+        password = f"{self.rpc_user}:{self.rpc_password}"
+        return f"btcd://{password}@{self.rpc_address}?cert={self.rpc_cert}"
+
     async def fund(self, address: str, amount_sat: int) -> str:
         """Pays to a segwit address out of one early block's 50 bitcoin; returns the txid.
 
         The payment waits in the mempool for the next block.
         """
-        block = await self.rpc("getblock", self._coinbase_blocks.pop(0))
-        txid = block["tx"][0]
-        coinbase_sat = round((await self.rpc("gettxout", txid, 0))["value"] * 100_000_000)
         target = await self.rpc("validateaddress", address)
         version = target["witness_version"]
         script = bytes([0x50 + version if version else 0])
         script += push(bytes.fromhex(target["witness_program"]))
-        outputs = [(amount_sat, script), (coinbase_sat - amount_sat - FEE_SAT, self._script)]
+        return await self.send(await self.payment([(amount_sat, script)]))
+
+    async def payment(self, outputs: list[tuple[int, bytes]]) -> bytes:
+        """A signed transaction that pays sats to scripts, which nobody has heard of yet."""
+        block = await self.rpc("getblock", self._coinbase_blocks.pop(0))
+        txid = block["tx"][0]
+        coinbase_sat = round((await self.rpc("gettxout", txid, 0))["value"] * 100_000_000)
+        change_sat = coinbase_sat - sum(sat for sat, _ in outputs) - FEE_SAT
         outpoint = bytes.fromhex(txid)[::-1] + bytes(4)
-        transaction = spend(outpoint, self._script, outputs, self._key)
+        return spend(outpoint, self._script, [*outputs, (change_sat, self._script)], self._key)
+
+    async def segwit_payment(self, outputs: list[tuple[int, bytes]]) -> bytes:
+        """The same out of a segwit output, which confirms meanwhile: its id is fixed."""
+        key_hash = hashlib.new("ripemd160", hashlib.sha256(self._public_key).digest()).digest()
+        coin_sat = sum(sat for sat, _ in outputs) + FEE_SAT
+        coin = await self.payment([(coin_sat, b"\x00\x14" + key_hash)])
+        await self.send(coin)
+        await self.mine(1)
+        txid = hashlib.sha256(hashlib.sha256(coin).digest()).digest()
+        return spend_segwit(txid + bytes(4), key_hash, coin_sat, outputs, self._key)
+
+    async def send(self, transaction: bytes) -> str:
+        """Broadcasts; returns the txid."""
         sent: str = await self.rpc("sendrawtransaction", transaction.hex())
         return sent
+
+    @property
+    def _public_key(self) -> bytes:
+        return self._key.public_key.format()

@@ -8,12 +8,9 @@ import asyncio
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, ClassVar
-
-import aiohttp
 
 from . import build
 from .btcd import Btcd
@@ -39,8 +36,8 @@ class Node(Part):
     """A peer with an identity and an address; a subclass starts it."""
 
     node_id: str
-    address: str
-    child: Child
+    #: Stays the same over a restart.
+    address: str = ""
 
     def __init__(self, directory: Path, name: str) -> None:
         self.name = name
@@ -66,7 +63,7 @@ class Lnd(Node):
         self._rpc_address = ""
 
     async def _start(self, stack: AsyncExitStack) -> None:
-        self.address = f"{self._host}:{free_port(self._host)}"
+        self.address = self.address or f"{self._host}:{free_port(self._host)}"
         self._rpc_address = f"127.0.0.1:{free_port('127.0.0.1')}"
         self.child = await Child.start(
             self.name,
@@ -79,6 +76,7 @@ class Lnd(Node):
                 f"--bitcoin.{self._btcd.network}",
                 "--bitcoin.node=btcd",
                 "--bitcoin.defaultchanconfs=1",
+                "--maxpendingchannels=10",
                 f"--btcd.rpchost={self._btcd.rpc_address}",
                 f"--btcd.rpcuser={self._btcd.rpc_user}",
                 f"--btcd.rpcpass={self._btcd.rpc_password}",
@@ -145,12 +143,27 @@ class Lnd(Node):
         """Connects to ``pubkey@host:port``; LabError when the handshake or ``init`` fails."""
         await self.cli("connect", url, "--timeout", "20s")
 
-    async def open_channel(self, node_id: str, amount_sat: int, push_sat: int = 0) -> str:
-        """Opens a channel to a connected peer; returns the funding txid once it is broadcast."""
+    async def open_channel(
+        self, node_id: str, amount_sat: int, push_sat: int = 0, *options: str
+    ) -> str:
+        """Opens a channel to a connected peer; returns the funding txid once it is broadcast.
+
+        `options` are openchannel's, such as ``--channel_type=tweakless``.
+        """
         amounts = ("--local_amt", amount_sat, "--push_amt", push_sat, "--sat_per_vbyte", 1)
-        opened = await self.cli("openchannel", "--node_key", node_id, *amounts)
+        opened = await self.cli("openchannel", "--node_key", node_id, *amounts, *options)
         txid: str = opened["funding_txid"]
         return txid
+
+    async def signed_psbt(self, address: str, amount_sat: int) -> str:
+        """A PSBT of this node's money that pays to an address, signed and not broadcast."""
+        outputs = json.dumps({address: amount_sat})
+        funded = await self.cli(
+            "wallet", "psbt", "fund", f"--outputs={outputs}", "--sat_per_vbyte=2"
+        )
+        signed = await self.cli("wallet", "psbt", "finalize", f"--funded_psbt={funded['psbt']}")
+        psbt: str = signed["psbt"]
+        return psbt
 
     async def channels(self) -> list[dict[str, Any]]:
         """``listchannels``."""
@@ -166,97 +179,6 @@ class Lnd(Node):
         """``listpeers``."""
         found: list[dict[str, Any]] = (await self.cli("listpeers"))["peers"]
         return found
-
-
-class LdkNode(Node):
-    """LDK on a made-up chain (regtest's genesis), driven over its HTTP interface."""
-
-    def __init__(
-        self, directory: Path, name: str = "ldk", *, host: str = "127.0.0.1", tick_seconds: int = 10
-    ) -> None:
-        super().__init__(directory, name)
-        self._host = host
-        self._tick_seconds = tick_seconds
-        self._session: aiohttp.ClientSession
-        self._base = ""
-
-    async def _start(self, stack: AsyncExitStack) -> None:
-        self.child = await Child.start(
-            self.name,
-            [
-                build.home("ldk") / "bin/ldk-node",
-                *("--listen", f"{self._host}:0"),
-                *("--http", "127.0.0.1:0"),
-                *("--tick-seconds", str(self._tick_seconds)),
-            ],
-            self.log,
-            lines=True,
-        )
-        stack.push_async_callback(self.child.stop)
-        ready = await self.child.read_line()
-        self.node_id = ready["node_id"]
-        self.address = ready["address"]
-        self._base = f"http://{ready['http']}"
-        self._session = await stack.enter_async_context(aiohttp.ClientSession())
-
-    async def _request(self, method: str, path: str, body: Mapping[str, object]) -> Any:
-        self.child.check()
-        async with self._session.request(method, self._base + path, json=body) as response:
-            answer = await response.json()
-        if response.status != 200:
-            raise LabError(f"{self.name} {path}: {answer['error']}")
-        return answer
-
-    async def info(self) -> dict[str, Any]:
-        """Everything the node knows; lab/ldk/src/api.rs lists the fields."""
-        found: dict[str, Any] = await self._request("GET", "/info", {})
-        return found
-
-    async def post(self, command: str, **fields: object) -> dict[str, Any]:
-        """One of the commands of lab/ldk/src/api.rs, e.g. ``post("keysend", node_id=…)``."""
-        answer: dict[str, Any] = await self._request("POST", f"/{command}", fields)
-        return answer
-
-    async def connect(self, node_id: str, address: str) -> None:
-        """Dials a peer and waits until ``init`` went both ways."""
-        await self.post("connect", node_id=node_id, address=address)
-
-    async def event(self, name: str, **fields: object) -> dict[str, Any]:
-        """Waits for the first event of a name whose fields are as given."""
-        wanted = {"event": name, **fields}
-
-        async def found() -> dict[str, Any] | None:
-            events: list[dict[str, Any]] = (await self.info())["events"]
-            return next((event for event in events if wanted.items() <= event.items()), None)
-
-        return await until(f"{self.name}'s {wanted}", found, self.child)
-
-    async def received_custom(self, node_id: str, count: int) -> dict[str, Any]:
-        """Waits for `count` custom messages of a peer, or until it is gone.
-
-        Returns the tally of what came (see `load_tally`).
-        """
-
-        async def arrived() -> dict[str, Any] | None:
-            info = await self.info()
-            gone = all(peer["node_id"] != node_id for peer in info["peers"])
-            tallies = info["custom"].get(node_id, {})
-            tally: dict[str, Any] = tallies.get("received", {"messages": 0})
-            return tally if gone or tally["messages"] >= count else None
-
-        return await until(f"{count} messages at {self.name}", arrived, self.child)
-
-
-async def confirm(*nodes: LdkNode, blocks: int = 6) -> None:
-    """Mines on the chain that `nodes` share: what any of them broadcast goes into the first block.
-
-    Nodes share a chain when each has been told of the same blocks from the start.
-    """
-    broadcast: dict[str, None] = {}
-    for node in nodes:
-        broadcast |= dict.fromkeys((await node.info())["mempool"])
-    for node in nodes:
-        await node.post("confirm", transactions=list(broadcast), blocks=blocks)
 
 
 class ScriptedPeer(Node):

@@ -132,6 +132,12 @@ class Child:
         self._process.stdin.write(json.dumps(message).encode() + b"\n")
         await self._process.stdin.drain()
 
+    async def kill(self) -> None:
+        """Ends the program as a power cut would."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        await self.stop()
+
     async def stop(self) -> None:
         """Asks the program to end, kills it when it doesn't, and sweeps up what it started."""
         process = self._process
@@ -154,9 +160,10 @@ class Child:
 class Part:
     """A part of the lab as an async context manager: `_start` fills the stack, leaving empties it.
 
-    What was started before a failure is stopped.
+    What was started before a failure is stopped. `child` is the part's program.
     """
 
+    child: Child
     _stack: AsyncExitStack
 
     async def _start(self, stack: AsyncExitStack) -> None:
@@ -167,6 +174,12 @@ class Part:
             await self._start(stack)
             self._stack = stack.pop_all()
         return self
+
+    async def restart(self) -> None:
+        """Kills what runs, and starts it again in the same folder, at the same address."""
+        await self.child.kill()
+        await self._stack.aclose()
+        await self.__aenter__()
 
     async def __aexit__(
         self,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use lightning::bitcoin::consensus::encode;
 use lightning::bitcoin::hex::FromHex;
 use lightning::bitcoin::secp256k1::PublicKey;
-use lightning::bitcoin::Transaction;
+use lightning::bitcoin::{Block, Transaction};
 use lightning::ln::channelmanager::{PaymentId, RecipientOnionFields, Retry};
 use lightning::ln::types::ChannelId;
 use lightning::routing::router::{PaymentParameters, RouteParameters};
@@ -35,6 +35,8 @@ pub async fn answer(node: &Node, request: &Request) -> Result<Value, Failure> {
         ("POST", "/disconnect") => disconnect(node, body),
         ("POST", "/open") => open(node, body),
         ("POST", "/confirm") => confirm(node, body),
+        ("POST", "/block") => block(node, body),
+        ("POST", "/fund") => fund(node, body),
         ("POST", "/keysend") => keysend(node, body),
         ("POST", "/close") => close(node, body),
         ("POST", "/tick") => tick(node),
@@ -132,7 +134,8 @@ fn disconnect(node: &Node, body: &Value) -> Result<Value, Failure> {
 }
 
 /// `{node_id, amount_sat, push_msat = 0, announce = false, anchors = false}`: sends
-/// `open_channel`, returns `{temporary_channel_id}`. The funding transaction makes itself.
+/// `open_channel`, returns `{temporary_channel_id}`. On a made-up chain the funding transaction makes
+/// itself.
 fn open(node: &Node, body: &Value) -> Result<Value, Failure> {
     let temporary_channel_id = node
         .channels
@@ -168,6 +171,33 @@ fn confirm(node: &Node, body: &Value) -> Result<Value, Failure> {
     Ok(json!({"height": node.chain.height()}))
 }
 
+/// `{block, height, tip}` of a driven chain; the block is hex, and `tip` the last of the chain's.
+fn block(node: &Node, body: &Value) -> Result<Value, Failure> {
+    if !node.driven {
+        return Err("this node makes its blocks itself".into());
+    }
+    let block: Block =
+        encode::deserialize_hex(text(body, "block")?).map_err(|error| format!("block: {error}"))?;
+    let height = u32::try_from(number(body, "height", None)?).map_err(|_| "no such height")?;
+    node.confirm_driven(&block, height, flag(body, "tip")?);
+    Ok(json!({}))
+}
+
+/// `{temporary_channel_id, node_id, transaction}`: what pays for a channel on a driven chain; the
+/// node broadcasts it when it may.
+fn fund(node: &Node, body: &Value) -> Result<Value, Failure> {
+    let transaction: Transaction = encode::deserialize_hex(text(body, "transaction")?)
+        .map_err(|error| format!("transaction: {error}"))?;
+    node.channels
+        .funding_transaction_generated(
+            channel_id(body, "temporary_channel_id")?,
+            parse(body, "node_id")?,
+            transaction,
+        )
+        .map_err(|error| format!("{error:?}"))?;
+    Ok(json!({}))
+}
+
 /// `{node_id, amount_msat}`: pays over a direct channel, returns `{payment_hash}`.
 fn keysend(node: &Node, body: &Value) -> Result<Value, Failure> {
     let payee = parse(body, "node_id")?;
@@ -190,9 +220,7 @@ fn keysend(node: &Node, body: &Value) -> Result<Value, Failure> {
 
 /// `{channel_id, node_id, force = false}`.
 fn close(node: &Node, body: &Value) -> Result<Value, Failure> {
-    let id = <[u8; 32]>::from_hex(text(body, "channel_id")?)
-        .map_err(|error| format!("channel_id: {error}"))?;
-    let (channel_id, peer) = (ChannelId(id), parse(body, "node_id")?);
+    let (channel_id, peer) = (channel_id(body, "channel_id")?, parse(body, "node_id")?);
     let closed = if flag(body, "force")? {
         let reason = "closed by the driver".to_string();
         node.channels
@@ -233,6 +261,12 @@ fn send_custom(node: &Node, body: &Value) -> Result<Value, Failure> {
         node.custom.send(peer, CustomMessage { type_id, payload });
     }
     Ok(json!({}))
+}
+
+fn channel_id(body: &Value, name: &str) -> Result<ChannelId, Failure> {
+    <[u8; 32]>::from_hex(text(body, name)?)
+        .map(ChannelId)
+        .map_err(|error| format!("{name}: {error}"))
 }
 
 fn text<'a>(body: &'a Value, name: &str) -> Result<&'a str, Failure> {

@@ -51,6 +51,15 @@ impl Chain {
         self.0.lock().unwrap().mempool.clone()
     }
 
+    /// Drops from the mempool what a block of somebody else's holds.
+    pub fn forget(&self, confirmed: &[Transaction]) {
+        let confirmed: HashSet<Txid> = confirmed.iter().map(|tx| tx.compute_txid()).collect();
+        let mut state = self.0.lock().unwrap();
+        state
+            .mempool
+            .retain(|tx| !confirmed.contains(&tx.compute_txid()));
+    }
+
     /// Makes a block of `transactions`, less those that spend what is already spent, then empty
     /// ones until there are `blocks` new ones; returns each with its height.
     pub fn extend(&self, transactions: Vec<Transaction>, blocks: u32) -> Vec<(Block, u32)> {

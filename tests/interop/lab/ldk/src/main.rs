@@ -1,8 +1,11 @@
-//! An LDK node on a made-up regtest chain, driven over HTTP on loopback.
+//! An LDK node on regtest, driven over HTTP on loopback.
 //!
-//! `ldk-node --listen ADDR:PORT --http ADDR:PORT [--tick-seconds N]` prints one JSON line when it
-//! is ready, `{"node_id", "address", "http"}` (port 0 takes a free one), logs to stderr, and ends
-//! when its standard input does.
+//! `ldk-node --data FOLDER --listen ADDR:PORT --http ADDR:PORT [--tick-seconds N]
+//! [--chain made-up|driven]` prints one JSON line when it is ready, `{"node_id", "address",
+//! "http"}` (port 0 takes a free one), logs to stderr, and ends when its standard input does.
+//!
+//! Its identity and its channels are in the folder: started again there, it is the same node. On a
+//! made-up chain it makes its blocks and its money itself; driven, it gets both from its driver.
 
 mod api;
 mod chain;
@@ -11,9 +14,10 @@ mod events;
 mod http;
 mod node;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Error, Read, Result};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +28,8 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::node::Node;
 
 struct Options {
+    data: PathBuf,
+    driven: bool,
     listen: SocketAddr,
     http: SocketAddr,
     tick: Duration,
@@ -33,6 +39,8 @@ fn options() -> Result<Options> {
     let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
     // Ten seconds are what LDK's own background processor takes.
     let mut options = Options {
+        data: PathBuf::new(),
+        driven: false,
         listen: loopback,
         http: loopback,
         tick: Duration::from_secs(10),
@@ -42,6 +50,14 @@ fn options() -> Result<Options> {
         let value = arguments.next().unwrap_or_default();
         let bad = |_| Error::other(format!("{name} can't be {value:?}"));
         match name.as_str() {
+            "--data" => options.data = value.into(),
+            "--chain" => {
+                options.driven = match value.as_str() {
+                    "made-up" => false,
+                    "driven" => true,
+                    _ => return Err(bad(())),
+                }
+            }
             "--listen" => options.listen = value.parse().map_err(|_| bad(()))?,
             "--http" => options.http = value.parse().map_err(|_| bad(()))?,
             "--tick-seconds" => {
@@ -56,15 +72,31 @@ fn options() -> Result<Options> {
             "this node serves tests: it listens on loopback only",
         ));
     }
+    if options.data.as_os_str().is_empty() {
+        return Err(Error::other("--data is missing"));
+    }
     Ok(options)
+}
+
+/// The node's identity, made when there is none yet.
+fn seed(folder: &Path) -> Result<[u8; 32]> {
+    let file = folder.join("seed");
+    let mut seed = [0; 32];
+    if file.exists() {
+        File::open(file)?.read_exact(&mut seed)?;
+    } else {
+        File::open("/dev/urandom")?.read_exact(&mut seed)?;
+        fs::create_dir_all(folder)?;
+        fs::write(file, seed)?;
+    }
+    Ok(seed)
 }
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Result<()> {
     let options = options()?;
-    let mut seed = [0; 32];
-    File::open("/dev/urandom")?.read_exact(&mut seed)?;
-    let node = Arc::new(Node::new(&seed));
+    let seed = seed(&options.data)?;
+    let node = Arc::new(Node::open(&seed, options.data, options.driven)?);
     let peers = TcpListener::bind(options.listen).await?;
     let http = TcpListener::bind(options.http).await?;
     println!(

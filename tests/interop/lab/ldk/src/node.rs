@@ -1,28 +1,34 @@
 //! One LDK node: its parts put together, its events carried on, its clock.
 
+use std::io::{Error, Result};
+use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lightning::bitcoin::hashes::{sha256, Hash};
 use lightning::bitcoin::secp256k1::PublicKey;
-use lightning::bitcoin::Amount;
-use lightning::chain::chainmonitor::{ChainMonitor, Persist};
-use lightning::chain::channelmonitor::{ChannelMonitor, ChannelMonitorUpdate};
-use lightning::chain::{BestBlock, ChannelMonitorUpdateStatus, Filter, Listen};
+use lightning::bitcoin::{Amount, Block, BlockHash};
+use lightning::chain::chainmonitor::ChainMonitor;
+use lightning::chain::{BestBlock, Confirm, Filter, Listen};
 use lightning::events::{Event, EventsProvider};
-use lightning::ln::channelmanager::{ChainParameters, ChannelManager};
+use lightning::io::{Cursor, ErrorKind};
+use lightning::ln::channelmanager::{ChainParameters, ChannelManager, ChannelManagerReadArgs};
 use lightning::ln::peer_handler::{IgnoringMessageHandler, MessageHandler, PeerManager};
 use lightning::onion_message::messenger::NullMessageRouter;
 use lightning::routing::gossip::{NetworkGraph, P2PGossipSync};
 use lightning::routing::router::DefaultRouter;
 use lightning::routing::scoring::FixedPenaltyScorer;
 use lightning::routing::utxo::UtxoLookup;
-use lightning::sign::ecdsa::EcdsaChannelSigner;
 use lightning::sign::{EntropySource, InMemorySigner, KeysManager, NodeSigner};
 use lightning::util::config::UserConfig;
 use lightning::util::logger::{Level, Logger, Record};
-use lightning::util::persist::MonitorName;
+use lightning::util::persist::{
+    read_channel_monitors, KVStoreSync, CHANNEL_MANAGER_PERSISTENCE_KEY,
+    CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE, CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE,
+};
+use lightning::util::ser::{ReadableArgs, Writeable};
 use lightning_net_tokio::SocketDescriptor;
+use lightning_persister::fs_store::FilesystemStore;
 use serde_json::json;
 use tokio::time::{interval, sleep};
 
@@ -49,30 +55,6 @@ impl Logger for Stderr {
     }
 }
 
-/// Monitors live as long as the process: nothing to store.
-pub struct Forgetful;
-
-impl<S: EcdsaChannelSigner> Persist<S> for Forgetful {
-    fn persist_new_channel(
-        &self,
-        _: MonitorName,
-        _: &ChannelMonitor<S>,
-    ) -> ChannelMonitorUpdateStatus {
-        ChannelMonitorUpdateStatus::Completed
-    }
-
-    fn update_persisted_channel(
-        &self,
-        _: MonitorName,
-        _: Option<&ChannelMonitorUpdate>,
-        _: &ChannelMonitor<S>,
-    ) -> ChannelMonitorUpdateStatus {
-        ChannelMonitorUpdateStatus::Completed
-    }
-
-    fn archive_persisted_channel(&self, _: MonitorName) {}
-}
-
 type Graph = Arc<NetworkGraph<Arc<Stderr>>>;
 type Monitor = ChainMonitor<
     InMemorySigner,
@@ -80,7 +62,7 @@ type Monitor = ChainMonitor<
     Arc<Chain>,
     Arc<Chain>,
     Arc<Stderr>,
-    Arc<Forgetful>,
+    Arc<FilesystemStore>,
     Arc<KeysManager>,
 >;
 type Router = DefaultRouter<
@@ -114,7 +96,16 @@ pub type Peers = PeerManager<
     Arc<Monitor>,
 >;
 
+/// Where the manager of channels is kept in the store.
+const MANAGER: (&str, &str, &str) = (
+    CHANNEL_MANAGER_PERSISTENCE_PRIMARY_NAMESPACE,
+    CHANNEL_MANAGER_PERSISTENCE_SECONDARY_NAMESPACE,
+    CHANNEL_MANAGER_PERSISTENCE_KEY,
+);
+
 pub struct Node {
+    /// Whether blocks and funding transactions are the driver's.
+    pub driven: bool,
     pub chain: Arc<Chain>,
     pub channels: Arc<Channels>,
     pub custom: Arc<CustomMessages>,
@@ -122,11 +113,12 @@ pub struct Node {
     pub keys: Arc<KeysManager>,
     pub peers: Arc<Peers>,
     monitor: Arc<Monitor>,
+    store: Arc<FilesystemStore>,
 }
 
 impl Node {
-    /// A node that forgets all when it ends; `seed` is its identity.
-    pub fn new(seed: &[u8; 32]) -> Self {
+    /// The node whose channels are in this folder; `seed` is its identity.
+    pub fn open(seed: &[u8; 32], folder: PathBuf, driven: bool) -> Result<Self> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .expect("a clock past 1970");
@@ -139,35 +131,68 @@ impl Node {
             now.subsec_nanos(),
             true,
         ));
+        let store = Arc::new(FilesystemStore::new(folder));
+        let known = read_channel_monitors(store.clone(), keys.clone(), keys.clone())?;
         let monitor = Arc::new(Monitor::new(
             None,
             chain.clone(),
             logger.clone(),
             chain.clone(),
-            Arc::new(Forgetful),
+            store.clone(),
             keys.clone(),
             keys.get_peer_storage_key(),
         ));
         let graph = Arc::new(NetworkGraph::new(NETWORK, logger.clone()));
         let scorer = Arc::new(RwLock::new(FixedPenaltyScorer::with_penalty(0)));
         let router = Router::new(graph.clone(), logger.clone(), keys.clone(), scorer, ());
-        let channels = Arc::new(Channels::new(
-            chain.clone(),
-            monitor.clone(),
-            chain.clone(),
-            Arc::new(router),
-            Arc::new(NullMessageRouter {}),
-            logger.clone(),
-            keys.clone(),
-            keys.clone(),
-            keys.clone(),
-            config(false, false),
-            ChainParameters {
-                network: NETWORK,
-                best_block: BestBlock::from_network(NETWORK),
-            },
-            now_seconds,
-        ));
+        let router = Arc::new(router);
+        let messages = Arc::new(NullMessageRouter {});
+        let channels = match store.read(MANAGER.0, MANAGER.1, MANAGER.2) {
+            Ok(bytes) => {
+                let arguments = ChannelManagerReadArgs::new(
+                    keys.clone(),
+                    keys.clone(),
+                    keys.clone(),
+                    chain.clone(),
+                    monitor.clone(),
+                    chain.clone(),
+                    router,
+                    messages,
+                    logger.clone(),
+                    config(false, true),
+                    known.iter().map(|(_, monitor)| monitor).collect(),
+                );
+                let (_, channels) =
+                    <(BlockHash, Channels)>::read(&mut Cursor::new(bytes), arguments)
+                        .map_err(|error| Error::other(format!("the manager: {error:?}")))?;
+                channels
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Channels::new(
+                chain.clone(),
+                monitor.clone(),
+                chain.clone(),
+                router,
+                messages,
+                logger.clone(),
+                keys.clone(),
+                keys.clone(),
+                keys.clone(),
+                config(false, true),
+                ChainParameters {
+                    network: NETWORK,
+                    best_block: BestBlock::from_network(NETWORK),
+                },
+                now_seconds,
+            ),
+            Err(error) => return Err(Error::other(format!("the manager: {error}"))),
+        };
+        for (_, each) in known {
+            let id = each.channel_id();
+            monitor
+                .load_existing_monitor(id, each)
+                .map_err(|()| Error::other(format!("the monitor of channel {id}")))?;
+        }
+        let channels = Arc::new(channels);
         // Never dropped, like the node itself: there is one for the whole process.
         let events: &'static Events = Box::leak(Box::default());
         let custom = Arc::new(CustomMessages::new(events));
@@ -184,7 +209,8 @@ impl Node {
             logger,
             keys.clone(),
         ));
-        Node {
+        Ok(Node {
+            driven,
             chain,
             channels,
             custom,
@@ -192,7 +218,8 @@ impl Node {
             keys,
             peers,
             monitor,
-        }
+            store,
+        })
     }
 
     pub fn node_id(&self) -> PublicKey {
@@ -204,6 +231,29 @@ impl Node {
         for (block, height) in self.chain.extend(transactions, blocks) {
             self.channels.block_connected(&block, height);
             self.monitor.block_connected(&block, height);
+        }
+    }
+
+    /// Tells every part of the node of one of the driver's blocks; a block may be told twice, the
+    /// tip comes last.
+    pub fn confirm_driven(&self, block: &Block, height: u32, is_tip: bool) {
+        let transactions: Vec<_> = block.txdata.iter().enumerate().collect();
+        let parts: [&dyn Confirm; 2] = [&*self.channels, &*self.monitor];
+        for part in parts {
+            part.transactions_confirmed(&block.header, &transactions, height);
+            if is_tip {
+                part.best_block_updated(&block.header, height);
+            }
+        }
+        self.chain.forget(&block.txdata);
+    }
+
+    /// Writes the manager of channels to the disk, if it has changed.
+    fn persist(&self) {
+        if self.channels.get_and_clear_needs_persistence() {
+            self.store
+                .write(MANAGER.0, MANAGER.1, MANAGER.2, self.channels.encode())
+                .expect("a disk that can be written");
         }
     }
 
@@ -226,6 +276,9 @@ impl Node {
             self.channels.process_pending_htlc_forwards();
             self.channels.process_pending_events(&handler);
         }
+        // What a message promises is on the disk before it leaves, as far as LDK lets us: its
+        // sockets' own tasks send, too.
+        self.persist();
         self.peers.process_events();
     }
 
@@ -261,6 +314,9 @@ impl Node {
                     "amount_sat": channel_value_satoshis,
                     "output_script": output_script.to_hex_string(),
                 }));
+                if self.driven {
+                    return;
+                }
                 let salt = sha256::Hash::hash(&self.node_id().serialize()).to_byte_array();
                 let value = Amount::from_sat(channel_value_satoshis);
                 let funding = self.chain.fund(&salt, value, output_script);
