@@ -193,6 +193,9 @@ class Channel:
 
     def _needs_when_signed(self) -> Need | None:
         if self._reestablished is not None and self.role not in self._reestablished:
+            # BOLT #2 lets nothing follow ours before the peer's came, either. But lnd keeps its
+            # own back while its channel is pending, until `channel_ready` went both ways: who
+            # waited for it would wait for ever.
             return Need.CHANNEL_REESTABLISH
         if self.role in self._channel_ready:
             return None

@@ -17,6 +17,7 @@ MINIMUM_DUST_LIMIT_SAT: Final = 354
 MAXIMUM_ACCEPTED_HTLCS: Final = 483
 #: BOLT #2: the funding below which `option_support_large_channel` isn't needed.
 LARGE_CHANNEL_SAT: Final = 1 << 24
+_MAXIMUM_MONEY_SAT: Final = 21_000_000 * 100_000_000
 #: BOLT #2 leaves "unreasonably large" open; two weeks is lnd's and LDK's limit too.
 MAXIMUM_TO_SELF_DELAY: Final = 2016
 #: BOLT #2 leaves the bounds of the feerate open. Below one satoshi a virtual byte a transaction
@@ -101,6 +102,8 @@ def check_open_channel(
             f"{message.funding_satoshis} sat; from {LARGE_CHANNEL_SAT} on, both nodes must support "
             "large channels",
         )
+    if message.funding_satoshis > _MAXIMUM_MONEY_SAT:
+        _refuse("funding_satoshis", "more than there will ever be")
     if message.push_msat > 1000 * message.funding_satoshis:
         _refuse("push_msat", f"{message.push_msat} msat is more than the funding")
     if not MINIMUM_FEERATE_PER_KW <= message.feerate_per_kw <= MAXIMUM_FEERATE_PER_KW:
