@@ -14,6 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from lightning_proxy.api import ApiSettings, Server
+from lightning_proxy.bolt.messages import Error, decode
 from lightning_proxy.relay import DialSettings
 from lightning_proxy.transport.handshake import Initiator
 from tests.support.channels import channel_keys, open_channel
@@ -190,9 +191,28 @@ async def open_raw(wallet: RawWallet, peer: ScriptedPeer) -> tuple[str, PeerConn
 
 async def test_a_malformed_open_channel(wallet: RawWallet, peer: ScriptedPeer) -> None:
     _, connection = await wallet.open_session(peer)
-    await connection.send(open_channel().encode()[:200])
+    # Cut off before it says which channel it is about.
+    await connection.send(open_channel().encode()[:65])
     assert b"open_channel." in await connection.receive()
     await ended(wallet, "open_channel.")
+
+
+@pytest.mark.parametrize("what", ["cut off", "with a record that must be understood"])
+async def test_an_open_channel_of_an_unknown_kind(
+    wallet: RawWallet, peer: ScriptedPeer, what: str
+) -> None:
+    _, connection = await wallet.open_session(peer)
+    asked = open_channel()
+    raw = asked.encode()
+    # Type 4 is where taproot channels have their nonce.
+    await connection.send(raw[:200] if what == "cut off" else raw + b"\x04\x01\x00")
+    error = decode(await connection.receive())
+    assert isinstance(error, Error)
+    assert error.channel_id == asked.temporary_channel_id
+    assert error.data.startswith(b"open_channel.")
+    # The session goes on.
+    await connection.send(open_channel().encode())
+    await wallet.event("delegate")
 
 
 async def test_an_open_channel_with_the_same_id_twice(

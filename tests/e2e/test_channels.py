@@ -486,31 +486,49 @@ async def test_a_disk_that_fails_disconnects_and_promises_nothing(
     assert "state" in (await wallet.event("closed"))["reason"]
 
 
-async def test_a_peer_that_claims_another_state_is_disconnected_with_a_warning(
-    wallet: RawWallet, peer: ScriptedPeer, chain: SimulatedChain
+@pytest.mark.parametrize("is_funded", [False, True])
+async def test_a_peer_that_claims_another_state_gets_a_warning(
+    wallet: RawWallet, peer: ScriptedPeer, chain: SimulatedChain, is_funded: bool
 ) -> None:
     _, connection = await wallet.open_session(peer)
     opening = Incoming(chain)
     await opening.accept(wallet, connection)
-    await opening.sign(wallet, connection, await opening.create(wallet, connection))
+    question = await opening.create(wallet, connection)
+    if not is_funded:
+        chain.mine()
+        chain.reorg(1, keep=False)
+    await opening.sign(wallet, connection, question)
+    if is_funded:
+        chain.mine()
+        await delegated(wallet, "channel_ready")
     await connection.close()
-    await wallet.event("closed")
+    await wallet.event_of("closed")
     _, connection = await wallet.open_session(peer)
     opening.peer.channel.disconnected()
     claims = ChannelReestablish(
         channel_id=opening.peer.channel.channel_id,
-        next_commitment_number=9,
-        next_revocation_number=8,
+        next_commitment_number=0 if not is_funded else 9,
+        next_revocation_number=0,
         your_last_per_commitment_secret=bytes(32),
         my_current_per_commitment_point=opening.peer.points["first_per_commitment_point"],
     )
     await delegated(wallet, "reestablish")
+    if is_funded:
+        while not (await wallet.call("channels"))[0].get("funding"):
+            pass
     await connection.send(claims.encode())
     warning = await received(connection, PeerWarning)
     assert b"next_commitment_number" in warning.data
     # The wallet gets it as it came: its own record says whose fault this is.
     assert (await wallet.event("message"))["message"] == claims.encode().hex()
-    assert "next_commitment_number" in (await wallet.event_of("closed"))["reason"]
+    if is_funded:
+        # In doubt on a live channel: hang up, and fail nothing.
+        assert "next_commitment_number" in (await wallet.event_of("closed"))["reason"]
+    else:
+        # LDK says this of a channel that it forgot, then fails it; that must not cost the session.
+        await connection.send(open_channel().encode())
+        await wallet.refuse(await delegated(wallet, "channel_keys"), "no")
+        await received(connection, Error)
 
 
 async def test_an_unfunded_channel_that_the_peer_failed_is_forgotten(

@@ -12,16 +12,15 @@ from typing import Any
 
 import pytest
 
+from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.messages import (
     AcceptChannel,
     Error,
-    FundingCreated,
-    OpenChannel,
+    FundingSigned,
     Ping,
     decode,
 )
-from lightning_proxy.bolt.opening import check_accept_channel
-from tests.support.channels import open_channel
+from tests.support.opening import Side
 from tests.support.peer import PeerConnection, ScriptedPeer
 from tests.support.relay import PEER_INIT
 from tests.unit.cli.commands import TIMEOUT, environ
@@ -39,6 +38,21 @@ STEPS = [
     "answered",
     "accept_channel",
 ]
+CONFIRMED = ["block", "block", "block", "channel_ready", "delegated", "answered", "channel_ready"]
+#: What each direction adds, in alphabetical order where the order isn't fixed.
+INCOMING = [
+    *STEPS,
+    *("funding_created", "delegated", "answered", "funding_signed", "broadcast"),
+    *CONFIRMED,
+]
+OUTGOING = [
+    *(name for name in STEPS if name not in ("delegated", "answered")),
+    *("delegated", "answered", "funding_created", "funding_signed"),
+    *("delegated", "answered", "broadcast"),
+    *CONFIRMED,
+]
+ANCHORS = "option_static_remotekey, option_anchors"
+STATIC_REMOTEKEY = "option_static_remotekey"
 SIZES = {"act_one": 50, "act_two": 50, "act_three": 66}
 
 
@@ -68,10 +82,11 @@ async def finish(process: asyncio.subprocess.Process) -> tuple[dict[str, Any], s
     return report, err.decode()
 
 
-def check_proof(proof: dict[str, Any]) -> None:
+def check_proof(proof: dict[str, Any], *more: str) -> None:
+    """None of the keys was found, of which a channel has these more."""
     assert proof["holds"] is True
-    assert {"seed", "node_secret", "channel 0: funding_secret"} < set(proof["private_keys"])
-    assert len(proof["private_keys"]) == 9
+    assert {"seed", "node_secret", "channel 0: funding_secret", *more} < set(proof["private_keys"])
+    assert len(proof["private_keys"]) == 9 + len(more)
     assert len(proof["searches"]) == 2 - len(proof["not_searched"])
     assert bool(proof["not_searched"]) is (sys.platform != "linux")
     for search in proof["searches"]:
@@ -106,6 +121,63 @@ async def test_what_people_see(tmp_path: Path) -> None:
         assert "None of the wallet's private keys is in " in text
 
 
+@pytest.mark.parametrize("outgoing", [False, True], ids=["incoming", "outgoing"])
+@pytest.mark.parametrize(
+    ("flag", "channel_type"),
+    [("--anchors", ANCHORS), ("--static-remotekey", STATIC_REMOTEKEY)],
+)
+async def test_a_whole_channel(
+    tmp_path: Path, flag: str, channel_type: str, outgoing: bool
+) -> None:
+    flags = ["--json", "--channel", flag, *(["--outgoing"] if outgoing else [])]
+    async with demo(tmp_path, *flags) as process:
+        report, errors = await finish(process)
+    assert (process.returncode, errors) == (0, ""), report
+    names = [step["name"] for step in report["steps"]]
+    assert sorted(names) == sorted(OUTGOING if outgoing else INCOMING)
+    for step in report["steps"]:
+        assert (step.get("bytes", 0) > 0) is (step["name"] != "block")
+    kinds = [step["kind"] for step in report["steps"] if step["name"] == "delegated"]
+    first = ["funding_created", "funding_transaction"]
+    assert kinds == [*(first if outgoing else ["channel_keys", "funding_signed"]), "channel_ready"]
+
+    wallet, peer = report["channel"]["wallet"], report["channel"]["peer"]
+    roles = ("opener", "accepter") if outgoing else ("accepter", "opener")
+    assert (wallet["role"], peer["role"]) == roles
+    mine = 750_000_000 if outgoing else 250_000_000
+    for view, ours in ((wallet, mine), (peer, 1_000_000_000 - mine)):
+        assert view["state"] == "ready"
+        assert view["capacity_sat"] == 1_000_000
+        assert view["channel_type"] == channel_type
+        assert view["our_balance_msat"] == ours
+        assert view["peer_balance_msat"] == 1_000_000_000 - ours
+    assert wallet["channel_id"] == peer["channel_id"]
+    assert peer["confirmations"] == 3
+    # By a chain source of the wallet's own, and not by the relay's word.
+    assert wallet["funding"]["source"] == "own chain source"
+    assert wallet["funding"]["confirmations"] == 3
+    later = [f"channel 0: {number} per_commitment_secret" for number in ("second", "third")]
+    check_proof(report["proof"], *later, *(["on-chain key"] if outgoing else []))
+
+
+async def test_what_people_see_of_a_channel(tmp_path: Path) -> None:
+    async with demo(tmp_path, "--channel") as process:
+        out, err = await asyncio.wait_for(process.communicate(), TIMEOUT)
+    assert (process.returncode, err) == (0, b"")
+    text = out.decode()
+    for count in (1, 2, 3):
+        assert f"a block: {count} of 3 confirmations" in text
+    rows = {
+        line.rsplit(maxsplit=2)[0].strip(): line.split()[-2:] for line in text.splitlines() if line
+    }
+    assert rows["role"] == ["accepter", "opener"]
+    assert rows["state"] == ["ready", "ready"]
+    assert rows["capacity (sat)"] == ["1,000,000", "1,000,000"]
+    assert rows["its own balance (msat)"] == ["250,000,000", "750,000,000"]
+    assert rows["confirmations"] == ["3", "3"]
+    assert "None of the wallet's private keys is in " in text
+
+
 async def shake_hands(peer: ScriptedPeer) -> PeerConnection:
     connection = await asyncio.wait_for(peer.accept(), TIMEOUT)
     await connection.handshake()
@@ -122,25 +194,24 @@ async def answer_to(connection: PeerConnection, *kinds: type) -> Any:
 
 
 async def test_a_real_peer(tmp_path: Path, peer: ScriptedPeer) -> None:
+    """Its funds stay where they are: what it signs rightly gets no signature in return."""
+    side = Side(Role.OPENER)
     async with demo(tmp_path, "--json", "--peer", peer.address) as process:
         connection = await shake_hands(peer)
-        wanted: OpenChannel = open_channel()
-        await connection.send(Ping(num_pong_bytes=1, ignored=b"").encode(), wanted.encode())
+        ping = Ping(num_pong_bytes=1, ignored=b"")
+        await connection.send(ping.encode(), side.say(side.open_channel()))
         accepted: AcceptChannel = await answer_to(connection, AcceptChannel)
-        check_accept_channel(wanted, accepted)
-        funding = FundingCreated(
-            temporary_channel_id=wanted.temporary_channel_id,
-            funding_txid=bytes(32),
-            funding_output_index=0,
-            signature=bytes(64),
-        )
-        await connection.send(funding.encode())
-        error: Error = await answer_to(connection, Error)
-        assert error.channel_id == wanted.temporary_channel_id
+        side.hear(accepted.encode())
+        await connection.send(side.say(side.funding_created()))
+        errors = [await answer_to(connection, Error, FundingSigned) for _ in range(2)]
+        ids = {side.channel.temporary_channel_id, side.channel.channel_id}
+        assert {error.channel_id for error in errors} == ids
+        assert {error.data for error in errors} == {b"this is a demo, no funds are to move"}
         report, hint = await finish(process)
         assert process.returncode == 0, report
         assert sorted(step["name"] for step in report["steps"]) == sorted(STEPS)
         assert report["peer"] == peer.address
+        assert report["channel"] is None
         check_proof(report["proof"])
         assert "lncli openchannel --node_key=" in hint
 
@@ -155,6 +226,14 @@ async def test_a_real_peer_that_opens_nothing(tmp_path: Path, peer: ScriptedPeer
         assert report["proof"] is None
         assert report["failure"] in errors
         assert "init_received" in "".join(report["log"])
+
+
+async def test_a_wallet_that_opens_nothing_needs_no_type(tmp_path: Path) -> None:
+    for flags in (["--outgoing"], ["--anchors"], ["--channel", "--peer", "x"]):
+        async with demo(tmp_path, *flags) as process:
+            _, err = await asyncio.wait_for(process.communicate(), TIMEOUT)
+            assert process.returncode == 2
+            assert b"Invalid value" in err
 
 
 async def test_a_peer_that_is_not_there(tmp_path: Path) -> None:

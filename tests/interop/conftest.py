@@ -5,7 +5,24 @@ from pathlib import Path
 
 import pytest
 
+from tests.interop.results import Results
+
 TAIL_LINES = 25
+
+_RESULTS = Results()
+
+
+@pytest.fixture
+def results() -> Results:
+    """Where the channel tests put what they saw; shown at the end of the run."""
+    return _RESULTS
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _RESULTS.openings or _RESULTS.killings:
+        terminalreporter.section("channels with real peers")
+        for line in _RESULTS.lines():
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from lightning_proxy.api import Server
 from lightning_proxy.relay import DialSettings
 from lightning_proxy.wallet import Policy, Session
 from lightning_proxy.wallet.events import Event, ReceivedMessage
+from lightning_proxy.wallet.funding import Funder
 from lightning_proxy.wallet.keystore import load
 from lightning_proxy.wallet.reference import ReferenceWallet, create
 from tests.interop.lab.nodes import LND_HOST
@@ -24,9 +25,10 @@ _PATIENCE = 60.0
 
 
 @asynccontextmanager
-async def lab_relay() -> AsyncIterator[Server]:
+async def lab_relay(chain: str | None = None) -> AsyncIterator[Server]:
     """A relay that dials from where lnd doesn't take it for a Tor peer."""
-    async with relay(dial=DialSettings(source=LND_HOST)) as server:
+    dial = DialSettings(source=LND_HOST)
+    async with relay(dial=dial, chain=chain, chain_interval=0.2) as server:
         yield server
 
 
@@ -34,14 +36,14 @@ class LabWallet:
     """The reference wallet, with what happened to it so far."""
 
     def __init__(self, wallet: ReferenceWallet) -> None:
-        self._wallet = wallet
+        self.reference = wallet
         self.client = wallet.client
         self.node_id = wallet.client.node_id.hex()
         self.events: list[Event] = []
         self._changed = asyncio.Event()
 
     async def watch(self) -> None:
-        async for event in self._wallet.watch():
+        async for event in self.reference.watch():
             self.events.append(event)
             self._changed.set()
 
@@ -58,13 +60,21 @@ class LabWallet:
 
 @asynccontextmanager
 async def lab_wallet(
-    folder: Path, relay_url: str, name: str = "wallet", policy: Policy = POLICY
+    folder: Path,
+    relay_url: str,
+    name: str = "wallet",
+    policy: Policy = POLICY,
+    *,
+    chain: str | None = None,
+    funder: Funder | None = None,
 ) -> AsyncIterator[LabWallet]:
     """Fresh keys in a keystore of their own, connected and watching."""
     path = folder / name
     create(path, _PASSPHRASE, cost=10)
     keys = load(path, _PASSPHRASE)
-    async with ReferenceWallet(path, keys, relay_url, policy=policy) as reference:
+    async with ReferenceWallet(
+        path, keys, relay_url, policy=policy, chain=chain, chain_interval=0.2, funder=funder
+    ) as reference:
         wallet = LabWallet(reference)
         watching = asyncio.create_task(wallet.watch())
         try:

@@ -11,7 +11,7 @@ import msgspec
 
 from lightning_proxy import rpc
 from lightning_proxy.bolt.channel import Channel
-from lightning_proxy.bolt.commitment import Role
+from lightning_proxy.bolt.commitment import CommitmentState, Htlc, Role, build_commitment
 from lightning_proxy.bolt.features import DEFAULT_FEATURES
 from lightning_proxy.bolt.messages import (
     AcceptChannel,
@@ -101,6 +101,24 @@ class Side:
             second_per_commitment_point=self.keys.per_commitment_point(1),
             short_channel_id=alias,
         )
+
+    def first_payment(self, channel: Channel) -> bytes:
+        """What this side would sign for the other's second commitment, with a payment in it.
+
+        By this channel's terms: its own view, or somebody else's.
+        """
+        first = channel.commitments[self.channel.role.other]
+        htlc = Htlc(Role.OPENER, 0, 50_000_000, bytes(32), 500)
+        state = CommitmentState(
+            commitment_number=1,
+            feerate_per_kw=first.state.feerate_per_kw,
+            to_opener_msat=first.state.to_opener_msat - htlc.amount_msat,
+            to_accepter_msat=first.state.to_accepter_msat,
+            htlcs=(htlc,),
+        )
+        second_point = self.keys.per_commitment_point(1)
+        commitment = build_commitment(first.parameters, first.owner, state, second_point)
+        return commitment.unsigned.sighash()
 
     def confirm(self, confirmations: int = 1) -> None:
         """Let this side see the funding output on its chain."""

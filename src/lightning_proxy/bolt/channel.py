@@ -297,8 +297,9 @@ class Channel:
         self._published = True
 
     def unobserve(self) -> None:
-        """The chain doesn't show the funding output (any more: a reorganisation)."""
+        """The chain doesn't show the funding output any more: it has to be published again."""
         self.confirmations = None
+        self._published = False
 
     def published(self) -> None:
         """The funding transaction was handed to the chain."""

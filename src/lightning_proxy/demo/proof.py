@@ -9,7 +9,7 @@ from msgspec import Struct
 from lightning_proxy.demo.memory import MemoryUnreadable, private_mappings, stopped
 from lightning_proxy.demo.scan import Scanner
 
-#: Each private key that has a public one, and the name of that in `accept_channel`.
+#: Each private key that has a public one, and the name of that in the messages that the peer gets.
 _PUBLIC: Final = {
     "channel 0: funding_secret": "funding_pubkey",
     "channel 0: revocation_basepoint_secret": "revocation_basepoint",
@@ -18,6 +18,8 @@ _PUBLIC: Final = {
     "channel 0: htlc_basepoint_secret": "htlc_basepoint",
     "channel 0: first per_commitment_secret": "first_per_commitment_point",
 }
+#: Only a channel that becomes ready has this one.
+_LATER: Final = {"channel 0: second per_commitment_secret": "second_per_commitment_point"}
 
 
 class Search(Struct, frozen=True):
@@ -89,13 +91,15 @@ def search_memory(
 
 
 def wrong_keys(
-    private_keys: Mapping[str, bytes], node_id: str, accept_channel: Mapping[str, object]
+    private_keys: Mapping[str, bytes], node_id: str, fields: Mapping[str, object]
 ) -> list[str]:
     """The private keys that are not those of the public keys which the peer saw, all in hex.
 
-    Looking for keys that nobody uses would prove nothing.
+    `fields` are those of the messages that it got. Looking for keys that nobody uses would prove
+    nothing.
     """
-    seen = {name: accept_channel.get(public) for name, public in _PUBLIC.items()}
+    seen = {name: fields.get(public) for name, public in _PUBLIC.items()}
+    seen |= {name: fields[public] for name, public in _LATER.items() if public in fields}
     return [
         name
         for name, public in {"node_secret": node_id, **seen}.items()

@@ -18,11 +18,11 @@ from lightning_proxy.demo import memory
 from lightning_proxy.demo.programs import Program, environ_without_settings
 from lightning_proxy.demo.proof import Proof, prove, search_memory, search_streams, wrong_keys
 from lightning_proxy.demo.recorder import Recorder
-from lightning_proxy.demo.steps import Step, what_is_wrong
+from lightning_proxy.demo.steps import OFFERED, Flow, Step
 from lightning_proxy.demo.watcher import PATIENCE, DemoFailed, Watcher
 from lightning_proxy.transport import kernel_name
 
-#: Seconds for a real peer's `funding_created`, which the wallet answers so that it frees its funds.
+#: Seconds for a real peer's `funding_created`, which the wallet refuses so that it frees its funds.
 _FUNDING_PATIENCE: Final = 5.0
 #: Seconds between the relay's pings of a quiet peer, and between looks at a session's counters.
 _PING_INTERVAL: Final = 1.0
@@ -32,20 +32,22 @@ _COUNT_INTERVAL: Final = 0.2
 class Report(Struct, frozen=True, kw_only=True):
     """What happened; `ok` only if each step came, in a legal order, and the proof holds.
 
-    Otherwise `failure` says what failed, and `log` is the end of the programs' logs.
+    Otherwise `failure` says what failed, and `log` is the end of the programs' logs. `channel` is
+    how "peer" and "wallet" see the channel that was opened, where one was.
     """
 
     ok: bool
     failure: str | None
     steps: list[Step]
     proof: Proof | None
+    channel: dict[str, dict[str, Any]] | None
     peer: str | None
     versions: dict[str, str]
     log: list[str]
 
 
 class Demo:
-    """One run, made inside an event loop.
+    """One run, made inside an event loop: up to `accept_channel`, with keys that move no funds.
 
     `on_step` gets each step as it happens, `on_hint` what the user has to do. `peer`
     ("pubkey@host:port") is a real node to take instead of the built-in one; it gets `wait` seconds
@@ -59,13 +61,15 @@ class Demo:
         *,
         peer: str | None = None,
         wait: float = 120.0,
+        flow: Flow = OFFERED,
     ) -> None:
         self._on_hint = on_hint
         self._peer = peer
         self._is_real = peer is not None
         self._wait = wait if self._is_real else PATIENCE
-        self._watcher = Watcher(on_step)
+        self._watcher = Watcher(flow, on_step)
         self._programs: list[Program] = []
+        self._channel: dict[str, dict[str, Any]] | None = None
 
     async def run(self) -> Report:
         """Everything; nothing is left running, whatever happens."""
@@ -75,7 +79,7 @@ class Demo:
         try:
             async with AsyncExitStack() as stack:
                 proof = await self._play(stack)
-            failure = what_is_wrong(self._watcher.steps)
+            failure = self._watcher.flow.what_is_wrong(self._watcher.steps)
             if failure is None and not proof.holds:
                 failure = proof.sentence
         except DemoFailed as error:
@@ -88,6 +92,7 @@ class Demo:
             failure=failure,
             steps=self._watcher.steps,
             proof=proof,
+            channel=self._channel,
             peer=self._peer,
             versions={
                 "lightning-proxy-server": __version__,
@@ -99,14 +104,36 @@ class Demo:
         )
 
     async def _play(self, stack: AsyncExitStack) -> Proof:
-        watcher = self._watcher
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lightning-proxy-")))
         recorder = await stack.enter_async_context(Recorder())
+        await self._prepare(stack)
         relay = await self._start_relay(stack, folder, recorder)
         if self._peer is None:
             self._peer = await self._start_peer(stack)
         wallet, keys = await self._start_wallet(stack, folder, recorder, self._peer)
-        node_id: str = (await watcher.said("wallet", "ready"))["node_id"]
+        node_id: str = (await self._watcher.said("wallet", "ready"))["node_id"]
+        seen = await self._follow(node_id)
+        return await self._prove(relay, wallet, recorder, keys, node_id, seen)
+
+    # ---- what another kind of demo does in another way ----
+
+    async def _prepare(self, stack: AsyncExitStack) -> None:
+        """Start what the others need."""
+
+    def _relay_settings(self) -> str:
+        """Lines of the relay's TOML file, for its section `relay`."""
+        return ""
+
+    def _peer_arguments(self) -> list[str]:
+        return []
+
+    def _wallet_arguments(self) -> list[str]:
+        # The built-in peer tells of its ping by itself.
+        return ["--count-interval", str(_COUNT_INTERVAL)] if self._is_real else []
+
+    async def _follow(self, node_id: str) -> dict[str, Any]:
+        """Wait for the steps; returns the fields in which the peer got the wallet's public keys."""
+        watcher = self._watcher
         if self._is_real:
             self._on_hint(_how_to_open(node_id, self._wait))
         await watcher.until(lambda: watcher.has("open_channel"), "no open_channel came", self._wait)
@@ -114,12 +141,10 @@ class Demo:
         await watcher.until(lambda: watcher.has("pong"), "no ping was answered")
         if self._is_real:
             with suppress(DemoFailed):
-                await watcher.said("wallet", "funding_created_received", _FUNDING_PATIENCE)
-            seen = watcher.answer
-        else:
-            seen = (await watcher.said("peer", "accept_channel_received"))["fields"]
-            await watcher.said("peer", "done")
-        return await self._prove(relay, wallet, recorder, keys, node_id, seen)
+                await watcher.said("relay", "delegation_refused", _FUNDING_PATIENCE)
+            return watcher.answer
+        await watcher.said("peer", "done")
+        return fields_of(await watcher.said("peer", "accept_channel_received"))
 
     # ---- the programs ----
 
@@ -131,7 +156,7 @@ class Demo:
         file.write_text(
             f'[api]\nport = 0\norigins = ["http://127.0.0.1:{recorder.port}"]\n'
             f"[relay]\nping_interval = {_PING_INTERVAL}\n"
-            f'store = "{folder / "relay.sqlite"}"\n'
+            f'store = "{folder / "relay.sqlite"}"\n{self._relay_settings()}'
             f"[relay.dial]\nallow_private = {str(self._is_real).lower()}\n"
             '[log]\nlevel = "debug"\nformat = "json"\n'
         )
@@ -144,7 +169,8 @@ class Demo:
 
     async def _start_peer(self, stack: AsyncExitStack) -> str:
         """The built-in one; returns its address."""
-        await self._start(stack, "peer", ["lightning_proxy.demo.peer", "--port", "0"])
+        arguments = ["lightning_proxy.demo.peer", "--port", "0", *self._peer_arguments()]
+        await self._start(stack, "peer", arguments)
         address: str = (await self._watcher.said("peer", "listening"))["address"]
         return address
 
@@ -158,8 +184,7 @@ class Demo:
                 "lightning_proxy.demo.wallet",
                 *("--relay", f"http://127.0.0.1:{recorder.port}", "--peer", peer),
                 *("--folder", str(folder), "--keys-descriptor", str(writing)),
-                # The built-in peer tells of its ping by itself.
-                *("--count-interval", str(_COUNT_INTERVAL if self._is_real else 0)),
+                *self._wallet_arguments(),
             ]
             try:
                 wallet = await self._start(stack, "wallet", arguments, writing)
@@ -192,9 +217,9 @@ class Demo:
         recorder: Recorder,
         keys: Mapping[str, bytes],
         node_id: str,
-        accept_channel: Mapping[str, Any],
+        fields: Mapping[str, Any],
     ) -> Proof:
-        wrong = wrong_keys(keys, node_id, accept_channel)
+        wrong = wrong_keys(keys, node_id, fields)
         if wrong:
             raise DemoFailed(f"the keys to look for are not those in use: {', '.join(wrong)}")
         controls = self._watcher.transport_keys
@@ -212,7 +237,7 @@ class Demo:
         await wallet.stop()
         public = {
             "node id": bytes.fromhex(node_id),
-            "funding_pubkey": bytes.fromhex(accept_channel["funding_pubkey"]),
+            "funding_pubkey": bytes.fromhex(fields["funding_pubkey"]),
         }
         try:
             streams = recorder.recorded()
@@ -220,6 +245,12 @@ class Demo:
             raise DemoFailed(f"the recording can't be read: {error}") from None
         searches.insert(0, search_streams(streams, keys, {**public, **controls}))
         return prove(keys, searches, not_searched)
+
+
+def fields_of(line: dict[str, Any]) -> dict[str, Any]:
+    """Those of the message that a program's line tells of."""
+    fields: dict[str, Any] = line["fields"]
+    return fields
 
 
 def _how_to_open(node_id: str, seconds: float) -> str:

@@ -1,29 +1,43 @@
 """The demo's wallet: fresh keys in a process of their own, a policy that accepts, the SDK.
 
 `python -m lightning_proxy.demo.wallet` prints every frame that it exchanges with the relay; its
-private keys it writes to one file descriptor only, for the demo to look for them elsewhere.
+private keys it writes to one file descriptor only, for the demo to look for them elsewhere. Without
+`--chain` it signs no funding; with one it is the reference wallet, and its channels are real ones.
 """
 
 import argparse
 import asyncio
 import os
+import secrets
 import signal
 import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from lightning_proxy.bolt.chains import CHAIN_HASHES
+from lightning_proxy.bolt.derivation import FIRST_COMMITMENT_INDEX, per_commitment_secret
 from lightning_proxy.bolt.errors import BoltError
+from lightning_proxy.chain import ChainError
+from lightning_proxy.demo.channel_peer import CHANNEL_TYPES, MINIMUM_DEPTH
+from lightning_proxy.demo.coins import Coin, Faucet, faucet_at
 from lightning_proxy.demo.lines import emit
-from lightning_proxy.rpc import Rejected, Voided
+from lightning_proxy.rpc import FundingSigned, Rejected, Voided
 from lightning_proxy.wallet import (
+    ChannelOpened,
+    ChannelProblem,
+    Event,
+    FundingSignedRequest,
+    FundingWanted,
+    KeySigner,
     MessageReceived,
     Policy,
     Record,
     ReferenceWallet,
+    Refusal,
     Refused,
     Session,
     SessionClosed,
@@ -32,30 +46,86 @@ from lightning_proxy.wallet import (
     WalletKeys,
     reference,
 )
+from lightning_proxy.wallet.overview import overview
+
+#: As deep as the peer wants its own.
+_POLICY: Final = Policy(chains=tuple(CHAIN_HASHES), minimum_depth=MINIMUM_DEPTH)
+#: Seconds between two looks at the chain.
+_CHAIN_INTERVAL: Final = 0.1
+_NO_FUNDS: Final = "this is a demo, no funds are to move"
+#: Whose per-commitment secrets are looked for, besides the first: those of the points that cross,
+#: and one more.
+_LATER_COMMITMENTS: Final = {1: "second", 2: "third"}
+
+
+class _NoFunds(KeySigner):
+    """Its owner's node is a real one: it gets public keys, and no signature that moves money."""
+
+    async def funding_signed(self, request: FundingSignedRequest) -> FundingSigned:
+        raise Refusal(_NO_FUNDS)
+
+
+class _Coins:
+    """The user's on-chain wallet: one coin from the faucet for each channel, all of one key."""
+
+    def __init__(self, faucet: Faucet) -> None:
+        self.secret = secrets.token_bytes(32)
+        self._faucet = faucet
+
+    async def fund(self, wanted: FundingWanted) -> bytes:
+        """A signed PSBT that pays this."""
+        try:
+            coin = await Coin.from_faucet(self._faucet, wanted.amount_sat, self.secret)
+        except ChainError as error:
+            raise Refusal(str(error)) from None
+        return coin.fund(wanted.scriptpubkey, wanted.amount_sat).psbt()
 
 
 def _print_frame(direction: Literal["sent", "received"], text: str) -> None:
     emit("frame", direction=direction, size=len(text.encode()), text=text)
 
 
-def _hand_over(keys: WalletKeys, descriptor: int) -> None:
-    """Write every private key to the demo: the wallet's, and its first channel's."""
+def _hand_over(private_keys: Mapping[str, bytes], descriptor: int) -> None:
+    """Write every private key to the demo."""
     with os.fdopen(descriptor, "wb") as pipe:
-        secrets = {name: secret.hex() for name, secret in keys.private_keys(channels=(0,))}
-        pipe.write(msgspec.json.encode(secrets))
+        named = {name: secret.hex() for name, secret in private_keys.items()}
+        pipe.write(msgspec.json.encode(named))
 
 
-async def _watch(wallet: ReferenceWallet, session: Session) -> None:
+def _private_keys(keys: WalletKeys, options: argparse.Namespace) -> Iterator[tuple[str, bytes]]:
+    """The wallet's and its first channel's; of a real channel, also what it will need later."""
+    yield from keys.private_keys(channels=(0,))
+    if options.chain is not None:
+        seed = keys.channel(0).per_commitment_seed
+        for number, name in _LATER_COMMITMENTS.items():
+            secret = per_commitment_secret(seed, FIRST_COMMITMENT_INDEX - number)
+            yield f"channel 0: {name} per_commitment_secret", secret
+
+
+async def _watch(
+    events: AsyncIterator[Event], session: Session, wallet: ReferenceWallet | None
+) -> None:
     """Say what happens, until the session is over."""
-    async for event in wallet.watch():
+    async for event in events:
         match event:
             case MessageReceived():
                 emit(f"{event.received.name}_received", size=len(event.received.raw))
-            case Refused() | Voided() | Rejected():
+            case Refused(reason=reason) if reason == _NO_FUNDS:
+                emit("funding_refused", reason=reason)
+            case Refused() | Voided() | Rejected() | ChannelProblem():
                 emit("failed", reason=event.reason)
+            case ChannelOpened() if wallet is not None:
+                await _show_channels(wallet)
             case SessionClosed() if event.session_id == session.id:
                 emit("closed", reason=event.reason)
                 return
+
+
+async def _show_channels(wallet: ReferenceWallet) -> None:
+    """What the wallet's owner sees of its channels, by its own record and its own chain."""
+    source = None if wallet.chain is None else wallet.chain.source
+    for view in await overview(await wallet.record.channels(), _POLICY, source=source):
+        emit("channel", **msgspec.to_builtins(view))
 
 
 async def _count(wallet: Wallet, session: Session, interval: float) -> None:
@@ -76,22 +146,68 @@ async def _run(options: argparse.Namespace) -> None:
     assert task is not None  # noqa: S101 - for the type checker: this runs in one
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     keys = WalletKeys.generate()
+    coins = None if options.open is None else _Coins(faucet_at(options.faucet))
     if options.keys_descriptor is not None:
-        _hand_over(keys, options.keys_descriptor)
+        private_keys = dict(_private_keys(keys, options))
+        if coins is not None:
+            private_keys["on-chain key"] = coins.secret
+        _hand_over(private_keys, options.keys_descriptor)
     path = options.folder / "wallet"
     Record.create(reference.record_path(path), keys.node_id)
-    async with ReferenceWallet(
-        path, keys, options.relay, policy=Policy(chains=tuple(CHAIN_HASHES)), on_frame=_print_frame
-    ) as wallet:
+    if options.chain is None:
+        await _run_without_funds(options, keys, path)
+    else:
+        await _run_with_channels(options, keys, path, coins)
+
+
+async def _run_without_funds(options: argparse.Namespace, keys: WalletKeys, path: Path) -> None:
+    async with (
+        Record(reference.record_path(path), keys.node_id) as record,
+        Wallet(
+            options.relay, keys, signer=_NoFunds(keys, _POLICY, record), on_frame=_print_frame
+        ) as client,
+    ):
         emit("ready", node_id=keys.node_id.hex())
-        session = await wallet.client.connect(options.peer)
+        session = await client.connect(options.peer)
         emit("connected", session_id=session.id)
-        counting = asyncio.create_task(_count(wallet.client, session, options.count_interval))
+        counting = asyncio.create_task(_count(client, session, options.count_interval))
         try:
-            await _watch(wallet, session)
+            await _watch(client.events(), session, None)
         finally:
             counting.cancel()
             await asyncio.gather(counting, return_exceptions=True)
+
+
+async def _run_with_channels(
+    options: argparse.Namespace, keys: WalletKeys, path: Path, coins: _Coins | None
+) -> None:
+    async with ReferenceWallet(
+        path,
+        keys,
+        options.relay,
+        policy=_POLICY,
+        on_frame=_print_frame,
+        chain=options.chain,
+        chain_interval=_CHAIN_INTERVAL,
+        funder=coins,
+    ) as wallet:
+        emit("ready", node_id=keys.node_id.hex())
+        session = await wallet.connect(options.peer)
+        emit("connected", session_id=session.id)
+        watching = asyncio.create_task(_watch(wallet.watch(), session, wallet))
+        try:
+            if coins is not None:
+                await wallet.open_channel(
+                    session,
+                    options.funding_sat,
+                    options.push_msat,
+                    channel_type=options.open,
+                    announce=True,
+                )
+            await watching
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
 
 
 def main() -> None:
@@ -102,10 +218,15 @@ def main() -> None:
     parser.add_argument("--folder", required=True, type=Path, help="where its record goes")
     parser.add_argument("--keys-descriptor", type=int, help="where its private keys go")
     parser.add_argument("--count-interval", type=float, default=0.0, help="seconds")
+    parser.add_argument("--chain", metavar="URL", help="its own chain source; needs --faucet")
+    parser.add_argument("--faucet", metavar="URL", help="where its coins come from")
+    parser.add_argument("--open", choices=CHANNEL_TYPES, help="open a channel of this type")
+    parser.add_argument("--funding-sat", type=int)
+    parser.add_argument("--push-msat", type=int, default=0)
     try:
         with suppress(KeyboardInterrupt, asyncio.CancelledError):
             asyncio.run(_run(parser.parse_args()))
-    except (WalletError, BoltError) as error:
+    except (WalletError, BoltError, ChainError) as error:
         emit("failed", reason=str(error))
         sys.exit(1)
 

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from lightning_proxy.demo.programs import Program
-from lightning_proxy.demo.steps import Step, from_relay
+from lightning_proxy.demo.steps import Flow, Step
 from lightning_proxy.rpc import Handshake
 
 #: Seconds for whatever does not wait for a person.
@@ -23,8 +23,8 @@ _LAST_WORDS: Final = 0.3
 _ENDS: Final = (
     "failed",
     "closed",
+    "refused",
     "session_closed",
-    "delegation_refused",
     "delegation_expired",
     "delegation_void",
 )
@@ -37,13 +37,14 @@ class DemoFailed(Exception):
 
 
 class Watcher:
-    """Give `take` to each program. `on_step` gets the steps as they happen.
+    """Give `take` to each program. `on_step` gets the steps of the `flow` as they happen.
 
     `transport_keys` are those that the wallet handed to the relay, by name, and `answer` is what it
-    answered to the delegation.
+    answered to the first delegation.
     """
 
-    def __init__(self, on_step: Callable[[Step], None]) -> None:
+    def __init__(self, flow: Flow, on_step: Callable[[Step], None]) -> None:
+        self.flow = flow
         self.transport_keys: dict[str, bytes] = {}
         self.answer: dict[str, Any] = {}
         self._on_step = on_step
@@ -51,6 +52,9 @@ class Watcher:
         self._steps: list[Step] = []
         self._shown = 0
         self._first: dict[tuple[str, str], dict[str, Any]] = {}
+        self._last: dict[tuple[str, str], dict[str, Any]] = {}
+        #: Of each delegation, by its id.
+        self._kinds: dict[str, str | None] = {}
         self._frame_sizes: dict[tuple[str, str], int] = {}
         self._ends: list[str] = []
         self._changed = asyncio.Event()
@@ -69,9 +73,17 @@ class Watcher:
         """Whether this step came."""
         return any(step.name == name for step in self._steps)
 
+    def count(self, key: str) -> int:
+        """How often the step of this key came."""
+        return sum(step.key == key for step in self._steps)
+
     def first(self, program: str, event: str) -> dict[str, Any] | None:
         """What this program first said of this event, None before it did."""
         return self._first.get((program, event))
+
+    def last(self, program: str, event: str) -> dict[str, Any]:
+        """What it last said of it; raises `KeyError` before the first time."""
+        return self._last[program, event]
 
     async def said(self, program: str, event: str, patience: float = PATIENCE) -> dict[str, Any]:
         """The same, once it says so; raises `DemoFailed`."""
@@ -132,31 +144,31 @@ class Watcher:
             self._take_frame(line)
             return
         self._first.setdefault((name, event), line)
+        self._last[name, event] = line
         if event in _ENDS:
             self._ends.append(f"the {name} says {event}: {line.get('reason')}")
-        if name == "relay":
-            step = from_relay(line, self._started)
-            if step is not None:
+        step = self.flow.step_of(name, line, self._started)
+        if step is not None:
+            if step.delegation_id is not None:
+                step.kind = self._kinds.setdefault(step.delegation_id, step.kind)
+            # What a real peer goes on with is no part of the flow.
+            if any(due.key == step.key for due in self.flow.steps):
                 self._steps.append(step)
-        elif event in ("ping_sent", "pong_received"):
-            self._add(event.partition("_")[0], line["at"], bytes=line["size"])
         elif event == "counters" and not self.has("pong"):
             self._take_counters(line)
-
-    def _add(self, name: str, at: float, **more: Any) -> None:
-        self._steps.append(Step.of(name, 1000 * (at - self._started), **more))
 
     def _take_counters(self, counters: dict[str, Any]) -> None:
         """A ping and its pong, whoever began, as the session's counters tell of them."""
         if counters["pings_received"]:
             # The relay counts a ping when it has answered it.
-            names = {"ping": ("peer", "relay"), "pong": ("relay", "peer")}
+            parties = {"ping": ("peer", "relay"), "pong": ("relay", "peer")}
         elif counters["pongs_received"]:
-            names = {"ping": ("relay", "peer"), "pong": ("peer", "relay")}
+            parties = {"ping": ("relay", "peer"), "pong": ("peer", "relay")}
         else:
             return
-        for name, (sender, receiver) in names.items():
-            self._add(name, counters["at"], from_=sender, to=receiver)
+        at_ms = round(1000 * (counters["at"] - self._started), 3)
+        for name, (from_, to) in parties.items():
+            self._steps.append(Step(name=name, from_=from_, to=to, at_ms=at_ms))
 
     def _take_frame(self, line: dict[str, Any]) -> None:
         """A frame between wallet and relay: the sizes of some, and what the proof needs to know."""
@@ -166,7 +178,7 @@ class Watcher:
                 self._frame_sizes["delegated", delegation_id] = line["size"]
             case "sent", {"result": dict(answer), "id": str(delegation_id)}:
                 self._frame_sizes["answered", delegation_id] = line["size"]
-                self.answer = answer
+                self.answer = self.answer or answer
             case "sent", {"method": "handshake", "params": params}:
                 handshake = msgspec.convert(params, Handshake)
                 self.transport_keys = {

@@ -26,6 +26,7 @@ from lightning_proxy.relay.questions import (
     opening_errors,
 )
 from lightning_proxy.relay.store import StoreError
+from lightning_proxy.relay.text import printable
 from lightning_proxy.rpc import (
     ChannelInfo,
     DelegationKind,
@@ -275,11 +276,17 @@ class SessionChannels:
     def _broken(self, channel: Channel, raw: bytes, message: messages.Message, reason: str) -> None:
         """The peer broke a rule: what isn't signed by both fails, a live channel never does."""
         self._session.pass_on(message.TYPE, memoryview(raw))
-        if channel.state in SIGNED:
-            self._session.fail(f"{message.NAME}: {reason}")
-        else:
+        text = f"{message.NAME}: {reason}"
+        if channel.state not in SIGNED:
             created = message if isinstance(message, messages.FundingCreated) else None
-            self._drop(channel, opening_errors(channel, f"{message.NAME}: {reason}", created))
+            self._drop(channel, opening_errors(channel, text, created))
+        elif channel.confirmations is None:
+            # A peer that lost an unfunded channel says so each time: nothing is at stake, and its
+            # other channels need the connection.
+            data = printable(text).encode("ascii")
+            self._session.tell(messages.Warning(channel_id=channel.channel_id, data=data).encode())
+        else:
+            self._session.fail(text)
 
     # ---- the wallet's wishes ----
 

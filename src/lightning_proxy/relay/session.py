@@ -44,6 +44,8 @@ M = TypeVar("M", bound=messages.Message)
 
 #: BOLT #1: an `error` or `warning` for the all-zero channel id concerns every channel.
 _ALL_CHANNELS: Final = bytes(32)
+#: In an open_channel: after its type and the chain_hash (BOLT #2).
+_TEMPORARY_CHANNEL_ID: Final = slice(34, 66)
 #: A session's first errors and warnings are logged for the operator, later ones for debugging.
 _ERRORS_LOGGED: Final = 5
 #: Our own pings ask for the least; the answer's length says nothing.
@@ -480,9 +482,19 @@ class Session:
             self._counters.gossip_dropped += 1
 
     def received_open_channel(self, type: int, view: memoryview) -> None:
-        open_channel = self._decode(messages.OpenChannel, view)
-        if open_channel is not None:
-            self.channels.received_open_channel(bytes(view), open_channel)
+        raw = bytes(view)
+        try:
+            open_channel = messages.decode(raw)
+        except BoltError as malformed:
+            # A kind of channel that nobody here knows has records that nobody here knows: that is
+            # no reason to lose the peer's other channels.
+            channel_id = raw[_TEMPORARY_CHANNEL_ID]
+            if len(channel_id) < len(_ALL_CHANNELS):
+                self.fail(str(malformed))
+            else:
+                self.tell(channel_error(channel_id, str(malformed)))
+        else:
+            self.channels.received_open_channel(raw, cast("messages.OpenChannel", open_channel))
 
     def received_for_channel(self, type: int, view: memoryview) -> None:
         message = self._decode(messages.Message, view)

@@ -1,8 +1,11 @@
 """The client's side: a wallet's keys, policy, record and signer, and the SDK that joins a relay."""
 
 from lightning_proxy.wallet.client import Backoff, Wallet
+from lightning_proxy.wallet.confirmations import OwnChain
 from lightning_proxy.wallet.errors import (
+    ChannelError,
     ConnectionLost,
+    FundingError,
     HandshakeFailed,
     KeystoreError,
     OriginMismatch,
@@ -15,47 +18,82 @@ from lightning_proxy.wallet.errors import (
 )
 from lightning_proxy.wallet.events import (
     Answered,
+    ChannelOpened,
+    ChannelProblem,
     DelegationReceived,
     Disconnected,
     Event,
+    FundingChange,
+    FundingChanged,
     MessageReceived,
+    PeerConnected,
+    PeerUnreachable,
     ReceivedMessage,
     Reconnected,
     Refused,
     SessionClosed,
 )
+from lightning_proxy.wallet.funding import Funder, FundingWanted
 from lightning_proxy.wallet.keys import WalletKeys
 from lightning_proxy.wallet.policy import Policy
 from lightning_proxy.wallet.record import Record
 from lightning_proxy.wallet.reference import ReferenceWallet
-from lightning_proxy.wallet.request import ChannelKeysRequest, Refusal
+from lightning_proxy.wallet.request import (
+    ChannelKeysRequest,
+    ChannelReadyRequest,
+    FundingCreatedRequest,
+    FundingSignedRequest,
+    FundingTransactionRequest,
+    LeftOpen,
+    ReestablishRequest,
+    Refusal,
+    Request,
+)
 from lightning_proxy.wallet.session import Session
 from lightning_proxy.wallet.signer import KeySigner, Signer
 
 __all__ = [
     "Answered",
     "Backoff",
+    "ChannelError",
     "ChannelKeysRequest",
+    "ChannelOpened",
+    "ChannelProblem",
+    "ChannelReadyRequest",
     "ConnectionLost",
     "DelegationReceived",
     "Disconnected",
     "Event",
+    "Funder",
+    "FundingChange",
+    "FundingChanged",
+    "FundingCreatedRequest",
+    "FundingError",
+    "FundingSignedRequest",
+    "FundingTransactionRequest",
+    "FundingWanted",
     "HandshakeFailed",
     "KeySigner",
     "KeystoreError",
+    "LeftOpen",
     "MessageReceived",
     "OriginMismatch",
+    "OwnChain",
+    "PeerConnected",
+    "PeerUnreachable",
     "Policy",
     "PolicyError",
     "ReceivedMessage",
     "Reconnected",
     "Record",
     "RecordError",
+    "ReestablishRequest",
     "ReferenceWallet",
     "Refusal",
     "Refused",
     "RelayError",
     "RelayMisbehaved",
+    "Request",
     "Session",
     "SessionClosed",
     "Signer",

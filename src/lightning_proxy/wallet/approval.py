@@ -12,7 +12,7 @@ from typing import Final
 from lightning_proxy.wallet.request import ChannelKeysRequest
 
 _LINE: Final = re.compile(r"\s*(y|yes|n|no)\s*([0-9]{1,9})\s*", re.IGNORECASE)
-#: An answer is short; of a longer line only so much is kept.
+#: Bytes: an answer is short.
 _MAX_LINE: Final = 1024
 
 
@@ -60,8 +60,15 @@ class LineApproval:
                 future.set_result(False)
 
 
-def read_lines(descriptor: int, on_line: Callable[[str], None], on_end: Callable[[], None]) -> None:
+def read_lines(
+    descriptor: int,
+    on_line: Callable[[str], None],
+    on_end: Callable[[], None],
+    max_line: int = _MAX_LINE,
+) -> None:
     """Call back on the running loop for each line of a file, a pipe or a terminal, then at its end.
+
+    Of a longer line only `max_line` bytes are kept.
 
     By a thread, because a file can't be polled; a daemon, because nothing can stop its reading.
     """
@@ -74,9 +81,9 @@ def read_lines(descriptor: int, on_line: Callable[[str], None], on_end: Callable
             with suppress(OSError):
                 while data := os.read(descriptor, 4096):
                     *lines, rest = (rest + data).split(b"\n")
-                    rest = rest[:_MAX_LINE]
+                    rest = rest[:max_line]
                     for line in lines:
-                        text = line[:_MAX_LINE].decode("utf-8", "replace").rstrip("\r")
+                        text = line[:max_line].decode("utf-8", "replace").rstrip("\r")
                         loop.call_soon_threadsafe(on_line, text)
             loop.call_soon_threadsafe(on_end)
 

@@ -16,6 +16,8 @@ from lightning_proxy.bolt.errors import AddressError, BoltError
 from lightning_proxy.bolt.messages import Init, decode
 from lightning_proxy.rpc import (
     Adopt,
+    ChannelInfo,
+    Channels,
     Close,
     Closed,
     Connect,
@@ -27,6 +29,7 @@ from lightning_proxy.rpc import (
     ErrorCode,
     Handshake,
     HandshakeDone,
+    OpenChannel,
     PeerMessage,
     Rejected,
     RpcError,
@@ -179,7 +182,7 @@ class Wallet:
         keys = initiator.keys
         chaining_key = keys.chaining_key.hex()
         # Before the peer can say anything, there is somebody to hear it.
-        session = self._add_session(connected.session_id, address)
+        session = self._add_session(connected.session_id, address, init)
         try:
             done = await self.request(
                 "handshake",
@@ -199,8 +202,15 @@ class Wallet:
         return session
 
     async def sessions(self) -> list[SessionInfo]:
-        """All of this wallet's sessions at the relay, whoever made them."""
-        return await self.request("sessions", Sessions(), list[SessionInfo])
+        """All of this wallet's sessions at the relay, whoever made them.
+
+        Those that another device made have a handle here from then on, too.
+        """
+        listed = await self.request("sessions", Sessions(), list[SessionInfo])
+        for info in listed:
+            if info.init is not None:
+                self._know(info)
+        return listed
 
     async def adopt(self, session_id: str) -> Session:
         """Take over a session that was made over REST."""
@@ -213,6 +223,19 @@ class Wallet:
         """
         return self._sessions[session_id]
 
+    def session_with(self, node_id: bytes) -> Session | None:
+        """The handle of the latest session with this peer, if there is one."""
+        held = [each for each in self._sessions.values() if each.peer.node_id == node_id]
+        return held[-1] if held else None
+
+    async def open_channel(self, session_id: str, message: bytes) -> None:
+        """Offer a session's peer a channel by this raw `open_channel`; what follows is asked."""
+        await self.request("open_channel", OpenChannel(session_id, message.hex()), Done)
+
+    async def channels(self) -> list[ChannelInfo]:
+        """All of this wallet's channels, as the relay knows them."""
+        return await self.request("channels", Channels(), list[ChannelInfo])
+
     async def close_session(self, session_id: str) -> None:
         """Close a session of this wallet's, known here or not."""
         await self.request("close", Close(session_id), Done)
@@ -223,6 +246,10 @@ class Wallet:
         Raises the `WalletError` by which it ended.
         """
         return self._events
+
+    def emit(self, event: Event) -> None:
+        """Put an event of one's own among those that `events` gives."""
+        self._events.put(event)
 
     async def request(self, method: str, params: Any, kind: type[T]) -> T:
         """Ask the relay; waits for it where the connection is just being made again.
@@ -355,19 +382,33 @@ class Wallet:
 
     async def _take_delegate(self, delegate: Delegate) -> None:
         session = self._sessions.get(delegate.session_id)
-        await self._delegations.take(delegate, session.peer.node_id if session else None)
+        await self._delegations.take(delegate, session)
 
     def _take_message(self, message: PeerMessage) -> None:
+        if message.session_id in self._sessions:
+            self._put_message(message)
+        else:
+            self._run_errand(self._meet(message))
+
+    async def _meet(self, message: PeerMessage) -> None:
+        """A message of a session that another device of this wallet's made: with whom is it?"""
+        await self.sessions()
+        self._put_message(message)
+
+    def _put_message(self, message: PeerMessage) -> None:
         received = ReceivedMessage(message.sequence, bytes.fromhex(message.message))
         session = self._sessions.get(message.session_id)
         if session is not None:
             session.put(received)
-        self._events.put(MessageReceived(message.session_id, received))
+        peer = None if session is None else session.peer.node_id
+        self._events.put(MessageReceived(message.session_id, received, peer))
 
     # ---- sessions ----
 
-    def _add_session(self, session_id: str, peer: NodeAddress) -> Session:
-        session = self._sessions[session_id] = Session(self, session_id, peer)
+    def _add_session(
+        self, session_id: str, peer: NodeAddress, own_init: Init | None = None
+    ) -> Session:
+        session = self._sessions[session_id] = Session(self, session_id, peer, own_init)
         return session
 
     def _know(self, info: SessionInfo) -> Session:

@@ -65,6 +65,8 @@ class Connection:
         self._on_frame = on_frame
         self._ids = itertools.count(1)
         self._pending: dict[int, asyncio.Future[Raw]] = {}
+        #: Requests whose answer nobody waits for any more.
+        self._abandoned: set[int] = set()
         self._lost: str | None = None
 
     @classmethod
@@ -178,6 +180,9 @@ class Connection:
         try:
             await self.post(encode_request(request_id, method, params))
             return _read(await future, kind)
+        except asyncio.CancelledError:
+            self._abandoned.add(request_id)
+            raise
         finally:
             del self._pending[request_id]
             # One that failed while it was being sent has an error that nobody waits for.
@@ -203,6 +208,9 @@ class Connection:
             return
         if envelope.method is not UNSET:
             await take(envelope)
+            return
+        if envelope.id in self._abandoned:
+            self._abandoned.discard(envelope.id)
             return
         future = self._pending.get(envelope.id) if isinstance(envelope.id, int) else None
         if future is None or future.done():

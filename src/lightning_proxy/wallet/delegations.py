@@ -6,11 +6,13 @@ from typing import Final
 
 import structlog
 
+from lightning_proxy.bolt.features import DEFAULT_FEATURES
 from lightning_proxy.rpc import Delegate, ErrorCode, RpcError, Voided, encode_error, encode_result
 from lightning_proxy.wallet.errors import ConnectionLost
 from lightning_proxy.wallet.events import Answered, DelegationReceived, Event, Refused
-from lightning_proxy.wallet.request import ChannelKeysRequest, Refusal
-from lightning_proxy.wallet.signer import Signer
+from lightning_proxy.wallet.request import LeftOpen, Refusal, Request, read_request
+from lightning_proxy.wallet.session import Session
+from lightning_proxy.wallet.signer import Signer, ask
 
 _log = structlog.get_logger()
 
@@ -34,13 +36,14 @@ class Delegations:
         self._signer = signer
         self._reply = reply
         self._emit = emit
-        self._under_way: dict[str, tuple[ChannelKeysRequest, asyncio.Task[None]]] = {}
+        self._under_way: dict[str, tuple[Request, asyncio.Task[None]]] = {}
 
-    async def take(self, delegate: Delegate, peer: bytes | None) -> None:
-        """A question came; `peer` is the session's node id, where this wallet knows it."""
+    async def take(self, delegate: Delegate, session: Session | None) -> None:
+        """A question came; `session` is the one that it names, where this wallet knows it."""
         try:
-            request = ChannelKeysRequest.from_delegate(delegate)
-            if peer is not None and request.peer != peer:
+            features = DEFAULT_FEATURES if session is None else session.features
+            request = read_request(delegate, features)
+            if session is not None and request.peer != session.peer.node_id:
                 raise Refusal("the delegation names another peer than its session")
             known = self._under_way.get(request.delegation_id)
             if known is not None:
@@ -74,13 +77,15 @@ class Delegations:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _answer(self, signer: Signer, request: ChannelKeysRequest) -> None:
+    async def _answer(self, signer: Signer, request: Request) -> None:
         try:
-            answer = await signer.channel_keys(request)
+            answer = await ask(signer, request)
             await self._reply(encode_result(request.delegation_id, answer))
             self._emit(Answered(request, answer))
         except Refusal as refusal:
             await self._refuse(request.delegation_id, refusal)
+        except LeftOpen:
+            _log.info("question_left_open", delegation_id=request.delegation_id)
         except ConnectionLost:
             _log.info("answer_not_sent", delegation_id=request.delegation_id)
         except Exception as error:  # noqa: BLE001 - a signer's bug must not end the connection

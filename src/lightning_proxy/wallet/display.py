@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +10,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.features import Features
-from lightning_proxy.bolt.messages import to_dict
-from lightning_proxy.rpc import Rejected, SessionInfo, Voided
-from lightning_proxy.wallet import (
-    Answered,
-    ChannelKeysRequest,
-    DelegationReceived,
-    Disconnected,
-    Event,
-    MessageReceived,
-    Reconnected,
-    Refused,
-    RelayError,
-    Session,
-    SessionClosed,
-)
+from lightning_proxy.rpc import SessionInfo
+from lightning_proxy.wallet.describe import describe, sat, short, time_of
+from lightning_proxy.wallet.errors import RelayError
+from lightning_proxy.wallet.events import Event
+from lightning_proxy.wallet.funding import FundingWanted
+from lightning_proxy.wallet.overview import ChannelView
 from lightning_proxy.wallet.record import Answer
+from lightning_proxy.wallet.request import ChannelKeysRequest
+from lightning_proxy.wallet.session import Session
 
 
 class Output:
@@ -76,14 +69,16 @@ class Output:
         self._out.print(_text(f"Node id            {node_id.hex()}"))
         self._out.print(_text(f"File               {file}"))
         self._out.print(_text(f"Channels accepted  {channels}"))
-        table = Table("when", "peer", "answer")
+        table = Table("when", "peer", "question", "answer")
         for answer in latest:
             outcome = (
-                f"accepted as channel {answer.channel_index}"
+                f"answered, for channel {answer.channel_index}"
                 if answer.refusal is None
                 else f"refused: {answer.refusal}"
             )
-            table.add_row(_time(answer.created), _short(answer.peer.hex()), _text(outcome))
+            table.add_row(
+                time_of(answer.created), short(answer.peer), answer.kind.value, _text(outcome)
+            )
         if table.row_count:
             self._out.print(table)
 
@@ -102,11 +97,72 @@ class Output:
                 session.session_id,
                 _text(session.peer),
                 session.state.value,
-                _time(session.created),
+                time_of(session.created),
                 f"{session.messages_received} in, {session.messages_sent} out",
                 str(session.open_delegations),
             )
         self._out.print(table)
+
+    def channels(self, channels: list[ChannelView]) -> None:
+        """The wallet's channels."""
+        if self._json:
+            for channel in channels:
+                self._write(msgspec.to_builtins(channel))
+            return
+        if not channels:
+            self._out.print("No channels.")
+            return
+        table = Table("channel", "peer", "state", "capacity", "ours", "the peer's", "confirmations")
+        table.add_column("type")
+        table.add_column("opened by")
+        for channel in channels:
+            table.add_row(
+                _text(channel.channel_id),
+                _text(short(bytes.fromhex(channel.peer))),
+                _text(channel.description),
+                f"{channel.capacity_sat:,} sat",
+                _ours(channel),
+                f"{sat(channel.peer_balance_msat)} sat",
+                _text(_confirmations(channel)),
+                _text(channel.channel_type),
+                "us" if channel.role == Role.OPENER.value else "the peer",
+            )
+        self._out.print(table)
+
+    def offered(self, temporary_id: bytes, session: Session) -> None:
+        """A channel was offered to a peer."""
+        self.result(
+            {
+                "event": "offered",
+                "temporary_channel_id": temporary_id.hex(),
+                "session_id": session.id,
+                "peer": session.peer.node_id.hex(),
+            },
+            f"Offered {session.peer} a channel.",
+        )
+
+    def funding_wanted(self, wanted: FundingWanted, file: Path | None) -> None:
+        """The owner has to pay."""
+        where = "as one line" if file is None else f"into {file}"
+        self.result(
+            {
+                "event": "funding_wanted",
+                "address": wanted.address,
+                "scriptpubkey": wanted.scriptpubkey.hex(),
+                "amount_sat": wanted.amount_sat,
+                "chain": wanted.chain,
+            },
+            f"Fund the channel with exactly {wanted.amount_sat} sat to {wanted.address}:\n"
+            "have your on-chain wallet make and sign a PSBT, DO NOT broadcast it, and put it here "
+            f"in base64, {where}.",
+        )
+
+    def released(self) -> None:
+        """The funding transaction is on its way to the chain."""
+        self.result(
+            {"event": "released"},
+            "Both sides have signed: the funding transaction is on its way.",
+        )
 
     def connected(self, session: Session) -> None:
         """A session that is ready."""
@@ -138,60 +194,16 @@ class Output:
 
     def event(self, event: Event) -> None:
         """Something that happened to the wallet."""
-        self.result(*_describe(event))
+        self.result(*describe(event))
 
     def _write(self, value: dict[str, Any]) -> None:
         print(msgspec.json.encode(value).decode(), flush=True)
 
 
-def _describe(event: Event) -> tuple[dict[str, Any], str]:
-    """An event as JSON, and in words."""
-    value: dict[str, Any]
-    match event:
-        case DelegationReceived(request):
-            value, sentence = _request(request)
-        case Answered(request, answer):
-            value = {
-                "event": "answered",
-                "delegation_id": request.delegation_id,
-                "answer": msgspec.to_builtins(answer),
-            }
-            sentence = f"Accepted the channel of {_short(request.peer.hex())}."
-        case Refused(delegation_id, reason):
-            value = {"event": "refused", "delegation_id": delegation_id, "reason": reason}
-            sentence = f"Refused: {reason}."
-        case Voided(id=delegation_id, reason=reason):
-            value = {"event": "voided", "delegation_id": delegation_id, "reason": reason}
-            sentence = f"No answer is needed any more: {reason}."
-        case Rejected(id=delegation_id, code=code, reason=reason):
-            value = {"event": "rejected", "delegation_id": delegation_id, "code": code}
-            value["reason"] = reason
-            sentence = f"The relay did not take the answer: {reason}"
-        case SessionClosed(session_id, reason):
-            value = {"event": "session_closed", "session_id": session_id, "reason": reason}
-            sentence = f"Session {session_id} is over: {reason}."
-        case MessageReceived(session_id, received):
-            value = {
-                "event": "message",
-                "session_id": session_id,
-                "sequence": received.sequence,
-                "raw": received.raw.hex(),
-                "message": None if received.message is None else to_dict(received.message),
-            }
-            size = len(received.raw)
-            sentence = f"Session {session_id}: the peer sent {received.name} ({size} bytes)."
-        case Disconnected(reason):
-            value = {"event": "disconnected", "reason": reason}
-            sentence = f"The relay is gone: {reason}. Trying again."
-        case Reconnected():
-            value = {"event": "reconnected"}
-            sentence = "The relay is there again."
-    return value, sentence
-
-
 def _answer(answer: Answer) -> dict[str, Any]:
     return {
         "delegation_id": answer.delegation_id,
+        "kind": answer.kind.value,
         "peer": answer.peer.hex(),
         "created": answer.created,
         "channel_index": answer.channel_index,
@@ -199,45 +211,21 @@ def _answer(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _request(request: ChannelKeysRequest) -> tuple[dict[str, Any], str]:
-    wanted = request.open_channel
-    visibility = "public" if request.is_public else "private"
-    # BOLT #3: feerates count units of weight, of which four are a virtual byte.
-    sat_per_vbyte = wanted.feerate_per_kw * 4 / 1000
-    channel_type = (
-        "none named"
-        if wanted.channel_type is None
-        else str(Features.from_bytes(wanted.channel_type))
-    )
-    value = {
-        "event": "delegation",
-        "delegation_id": request.delegation_id,
-        "session_id": request.session_id,
-        "peer": request.peer.hex(),
-        "deadline": request.deadline,
-        "open_channel": to_dict(wanted),
-    }
-    lines = (
-        f"Node {request.peer.hex()} wants to open a {visibility} channel on {request.chain}:",
-        f"  amount   {wanted.funding_satoshis:,} sat",
-        f"  pushes   {wanted.push_msat // 1000:,}.{wanted.push_msat % 1000:03} sat to this wallet",
-        f"  type     {channel_type}",
-        f"  feerate  {wanted.feerate_per_kw} sat/kw ({sat_per_vbyte:.1f} sat/vB)",
-        f"  answer before {_time(request.deadline)}",
-    )
-    return value, "\n".join(lines)
+def _ours(channel: ChannelView) -> str:
+    ours = f"{sat(channel.our_balance_msat)} sat"
+    if channel.unproved_msat:
+        ours += f" (and {sat(channel.unproved_msat)} sat unproved)"
+    return ours
+
+
+def _confirmations(channel: ChannelView) -> str:
+    needed = "?" if channel.confirmations_needed is None else channel.confirmations_needed
+    funding = channel.funding
+    if funding is None:
+        return f"unknown of {needed}"
+    seen = "not seen" if funding.confirmations is None else funding.confirmations
+    return f"{seen} of {needed} (by the {funding.source})"
 
 
 def _text(text: str) -> Text:
     return Text("".join(char if char.isprintable() or char == "\n" else "?" for char in text))
-
-
-def _short(node_id: str) -> str:
-    return f"{node_id[:10]}…{node_id[-6:]}"
-
-
-def _time(seconds: float) -> str:
-    try:
-        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
-    except (OverflowError, OSError, ValueError):
-        return "at no time"

@@ -52,3 +52,11 @@ class RecordError(WalletError):
 
 class PolicyError(WalletError):
     """A policy file that can't be read."""
+
+
+class FundingError(WalletError):
+    """A PSBT that can't fund the channel: the sentence says what is wrong with it."""
+
+
+class ChannelError(WalletError):
+    """A channel can't be opened as it was asked for."""

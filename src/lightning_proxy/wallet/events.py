@@ -1,13 +1,14 @@
 """What happens to a wallet, typed, for whoever shows it."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property
 from typing import TypeAlias
 
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.messages import Message, decode, name_of
-from lightning_proxy.rpc import ChannelKeys, Rejected, Voided
-from lightning_proxy.wallet.request import ChannelKeysRequest
+from lightning_proxy.rpc import Answer, Rejected, Voided
+from lightning_proxy.wallet.request import Request
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,15 @@ class ReceivedMessage:
 class DelegationReceived:
     """The relay asks; the signer is about to be."""
 
-    request: ChannelKeysRequest
+    request: Request
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
     """The signer's answer went to the relay."""
 
-    request: ChannelKeysRequest
-    answer: ChannelKeys
+    request: Request
+    answer: Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,11 @@ class SessionClosed:
 
 @dataclass(frozen=True, slots=True)
 class MessageReceived:
-    """A peer's message came."""
+    """A peer's message came; `peer` is its node id, where this wallet knows the session."""
 
     session_id: str
     received: ReceivedMessage
+    peer: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,64 @@ class Reconnected:
     """The relay is there again; open delegations come again."""
 
 
+class FundingChange(StrEnum):
+    """What a chain source of the wallet's own shows of a funding output."""
+
+    SEEN = "seen"  # it waits for a block, or for more of them
+    CONFIRMED = "confirmed"  # as deep as was agreed
+    GONE = "gone"  # a reorganisation took it, or it left the mempool
+    SPENT = "spent"  # somebody closes the channel
+    DIFFERS = "differs"  # it is not what was agreed
+
+
+@dataclass(frozen=True, slots=True)
+class FundingChanged:
+    """What the wallet's own chain source shows of a channel (final id) is another than before."""
+
+    channel_id: bytes
+    change: FundingChange
+    confirmations: int
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelOpened:
+    """`channel_ready` went both ways: the channel (final id) with this peer can be used."""
+
+    channel_id: bytes
+    peer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelProblem:
+    """What relay or peer say of a channel contradicts the wallet's record, which stays as it is.
+
+    `state_lost`: the peer claims to know more of the channel than the record does. If that is
+    true, the record is an old copy, and to broadcast from it would forfeit the channel's funds.
+    """
+
+    channel_id: bytes
+    peer: bytes
+    reason: str
+    state_lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConnected:
+    """The wallet has connected to a peer again, by itself, because it has channels with it."""
+
+    session_id: str
+    peer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUnreachable:
+    """That failed; the wallet tries again by itself."""
+
+    peer: bytes
+    reason: str
+
+
 Event: TypeAlias = (
     DelegationReceived
     | Answered
@@ -92,4 +152,9 @@ Event: TypeAlias = (
     | MessageReceived
     | Disconnected
     | Reconnected
+    | FundingChanged
+    | ChannelOpened
+    | ChannelProblem
+    | PeerConnected
+    | PeerUnreachable
 )

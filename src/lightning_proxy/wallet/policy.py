@@ -8,28 +8,35 @@ from msgspec import Meta, Struct
 
 from lightning_proxy.bolt.chains import CHAIN_HASHES
 from lightning_proxy.bolt.features import Feature, Features
-from lightning_proxy.bolt.opening import LARGE_CHANNEL_SAT
+from lightning_proxy.bolt.messages import AcceptChannel, OpenChannel
+from lightning_proxy.bolt.opening import LARGE_CHANNEL_SAT, MAXIMUM_TO_SELF_DELAY
 from lightning_proxy.rpc.types import Amount, NodeId
 from lightning_proxy.wallet.errors import PolicyError
-from lightning_proxy.wallet.request import ChannelKeysRequest, Refusal
+from lightning_proxy.wallet.request import ChannelKeysRequest, Refusal, chain_of
 
 _MAX_FILE_SIZE: Final = 65536
 #: Blocks until a funding transaction counts as final; where blocks are made at will, one is enough.
 _DEFAULT_DEPTH: Final = 3
 _DEPTHS: Final = {"simnet": 1, "regtest": 1}
+#: What the peer makes us keep may be a fifth of the channel at most, as in lnd: that much of it
+#: could never be spent.
+_MAX_RESERVE_DIVISOR: Final = 5
 
 ChannelType = Literal["static_remotekey", "anchors"]
 Visibility = Literal["public", "private"]
 
-# BOLT #2: a channel type is its features' even bits.
-_TYPES: Final[dict[ChannelType, frozenset[int]]] = {
+#: BOLT #2: a channel type is its features' even bits.
+CHANNEL_TYPES: Final[dict[ChannelType, frozenset[int]]] = {
     "static_remotekey": frozenset({Feature.OPTION_STATIC_REMOTEKEY}),
     "anchors": frozenset({Feature.OPTION_STATIC_REMOTEKEY, Feature.OPTION_ANCHORS}),
 }
 
 
 class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The rules; `check` applies them. What BOLT 2 asks of every node is not repeated here."""
+    """The rules, for what peers ask and for what they answer.
+
+    What BOLT 2 asks of every node is not repeated here.
+    """
 
     chains: tuple[str, ...] = ("bitcoin",)
     min_funding_sat: Amount = 20_000
@@ -54,6 +61,19 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     to_self_delay: Annotated[int, Meta(ge=1, le=2016)] = 144
     #: Channels accepted in 24 hours; also bounds what strangers can make the wallet's record grow.
     max_channels_a_day: Annotated[int, Meta(ge=0, le=100_000)] = 100
+    #: Blocks that a peer may make us wait for our own funds after closing alone.
+    max_to_self_delay: Annotated[int, Meta(ge=1, le=MAXIMUM_TO_SELF_DELAY)] = MAXIMUM_TO_SELF_DELAY
+    #: What is below a side's dust limit goes to miners when it closes alone; lnd allows its peers
+    #: three times the least possible, too.
+    max_dust_limit_sat: Amount = 1_062
+    #: Blocks that a peer may make us wait when we open; LDK's limit too.
+    max_minimum_depth: Annotated[int, Meta(ge=0, le=1000)] = 144
+    #: A wallet without a chain source of its own can't know whether a funding transaction is
+    #: confirmed, nor that it is there at all.
+    trust_relay_for_confirmations: bool = True
+    #: Nor, with that, whether what a peer pushed is there: as long as no chain source of its own
+    #: shows the funding, it counts as ours only where the owner says so.
+    trust_relay_for_push: bool = False
     approve_by_hand: bool = False
 
     def __post_init__(self) -> None:
@@ -100,15 +120,49 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if visibility not in self.visibility:
             raise Refusal(f"{visibility} channels are not accepted")
         self._check_channel_type(wanted.channel_type)
+        self._check_limits(wanted, wanted.funding_satoshis)
 
-    def depth(self, request: ChannelKeysRequest) -> int:
+    def check_answer(self, wanted: OpenChannel, answer: AcceptChannel) -> None:
+        """What a peer answered to our `open_channel`; raises `Refusal`."""
+        if answer.minimum_depth > self.max_minimum_depth:
+            raise Refusal(
+                f"minimum_depth {answer.minimum_depth} is above {self.max_minimum_depth} blocks"
+            )
+        self._check_limits(answer, wanted.funding_satoshis)
+
+    def depth(self, wanted: OpenChannel) -> int:
         """`minimum_depth` for this channel, in blocks."""
         # BOLT #2: a channel of the type option_zeroconf has none.
-        if _type_of(request).requires(Feature.OPTION_ZEROCONF):
+        if Features.from_bytes(wanted.channel_type or b"").requires(Feature.OPTION_ZEROCONF):
             return 0
         if self.minimum_depth is not None:
             return self.minimum_depth
-        return _DEPTHS.get(request.chain, _DEFAULT_DEPTH)
+        return _DEPTHS.get(chain_of(wanted), _DEFAULT_DEPTH)
+
+    def _check_limits(self, theirs: OpenChannel | AcceptChannel, funding_sat: int) -> None:
+        """What the peer lays down for us."""
+        if theirs.to_self_delay > self.max_to_self_delay:
+            raise Refusal(
+                f"to_self_delay {theirs.to_self_delay} is above {self.max_to_self_delay} blocks"
+            )
+        if theirs.dust_limit_satoshis > self.max_dust_limit_sat:
+            raise Refusal(
+                f"dust_limit_satoshis {theirs.dust_limit_satoshis} is above "
+                f"{self.max_dust_limit_sat}"
+            )
+        if theirs.channel_reserve_satoshis * _MAX_RESERVE_DIVISOR > funding_sat:
+            raise Refusal(
+                f"channel_reserve_satoshis {theirs.channel_reserve_satoshis} is more than a "
+                f"{_MAX_RESERVE_DIVISOR}th of {funding_sat} sat"
+            )
+        # With these no payment could ever go to the peer.
+        if theirs.max_accepted_htlcs == 0:
+            raise Refusal("max_accepted_htlcs 0 leaves room for no payment")
+        most_msat = min(theirs.max_htlc_value_in_flight_msat, 1000 * funding_sat)
+        if theirs.htlc_minimum_msat > most_msat:
+            raise Refusal(
+                f"htlc_minimum_msat {theirs.htlc_minimum_msat} leaves room for no payment"
+            )
 
     def _check_channel_type(self, channel_type: bytes | None) -> None:
         if channel_type is None:
@@ -126,10 +180,6 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             if is_allowed
         }
         base = frozenset(features.bits) - allowed
-        if base not in (_TYPES[name] for name in self.channel_types):
+        if base not in (CHANNEL_TYPES[name] for name in self.channel_types):
             bits = ", ".join(map(str, features.bits))
             raise Refusal(f"the channel type {features} (bits {bits}) is not accepted")
-
-
-def _type_of(request: ChannelKeysRequest) -> Features:
-    return Features.from_bytes(request.open_channel.channel_type or b"")

@@ -1,52 +1,27 @@
-"""The wallet's own record of what it answered: written before the answer leaves (SQLite)."""
+"""The wallet's own record of its channels and answers: written before an answer leaves."""
 
 import asyncio
-import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
+from lightning_proxy.bolt.channel import Channel, Entry
+from lightning_proxy.bolt.commitment import Role
+from lightning_proxy.bolt.features import Features
 from lightning_proxy.rpc import DelegationKind
-from lightning_proxy.wallet.errors import RecordError
-from lightning_proxy.wallet.request import ChannelKeysRequest
+from lightning_proxy.wallet import database
+from lightning_proxy.wallet.request import Refusal, Request
 
-_APPLICATION_ID: Final = 0x4C505752  # "LPWR"
-_VERSION: Final = 1
-#: Refusals that are remembered; an older one that comes again is judged anew, and costs nothing.
-_REFUSALS_KEPT: Final = 1000
-#: Seconds to wait for another process that is writing.
-_BUSY_TIMEOUT: Final = 5.0
-
-_SCHEMA: Final = f"""
-BEGIN;
-CREATE TABLE wallet (
-    node_id BLOB NOT NULL,
-    next_channel_index INTEGER NOT NULL
-);
-CREATE TABLE answers (
-    sequence INTEGER PRIMARY KEY,
-    delegation_id TEXT NOT NULL UNIQUE,
-    kind TEXT NOT NULL,
-    digest BLOB NOT NULL,
-    session_id TEXT NOT NULL,
-    peer BLOB NOT NULL,
-    channel_index INTEGER UNIQUE,
-    answer BLOB,
-    refusal TEXT,
-    created REAL NOT NULL,
-    CHECK ((answer IS NULL) != (refusal IS NULL)),
-    CHECK ((answer IS NULL) = (channel_index IS NULL))
-) STRICT;
-CREATE INDEX answers_by_time ON answers (created) WHERE answer IS NOT NULL;
-PRAGMA application_id = {_APPLICATION_ID};
-PRAGMA user_version = {_VERSION};
-COMMIT;
-"""
+#: Refusals, and answers that only repeat the record, that are remembered; an older one that comes
+#: again is judged anew, and costs nothing.
+_REPEATS_KEPT: Final = 1000
+#: Seconds after which an opening that came to no funding transaction is forgotten: lnd gives up
+#: after 10 minutes. Its channel index stays used.
+_UNFUNDED_FOR: Final = 86_400.0
 
 T = TypeVar("T")
 
@@ -56,12 +31,166 @@ class Answer:
     """What was answered to a delegation: `answer` (the result's JSON) or `refusal` (the reason)."""
 
     delegation_id: str
+    kind: DelegationKind
     digest: bytes
     peer: bytes
     created: float
     channel_index: int | None
     answer: bytes | None
     refusal: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChannel:
+    """One channel with a peer (node id, 33 bytes), as far as it has come."""
+
+    index: int
+    peer: bytes
+    role: Role
+    features: Features
+    created: float
+    log: tuple[Entry, ...]
+    #: The signed transaction, where this wallet opens the channel and has one.
+    funding_transaction: bytes | None
+
+    def channel(self) -> Channel:
+        """Its state machine, on the connection on which it was left."""
+        return Channel.replay(self.role, self.features, self.log)
+
+    def reconnected(self) -> Channel:
+        """Its state machine, on a new connection."""
+        channel = self.channel()
+        channel.disconnected()
+        return channel
+
+
+class Ledger:
+    """The record within one transaction: what is read here still holds when it is written."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        #: Whether anything was written.
+        self.changed = False
+
+    def opening(self, peer: bytes, role: Role, temporary_channel_id: bytes) -> StoredChannel | None:
+        """The channel that has this temporary id, in which this wallet has this role."""
+        return self._one(
+            "peer = ? AND role = ? AND temporary_channel_id = ?",
+            (peer, role.value, temporary_channel_id),
+        )
+
+    def funded(self, peer: bytes, channel_id: bytes) -> StoredChannel | None:
+        """The channel that has this final id."""
+        return self._one("peer = ? AND channel_id = ?", (peer, channel_id))
+
+    def by_index(self, index: int) -> StoredChannel | None:
+        """The channel whose secrets have this index."""
+        return self._one("channel_index = ?", (index,))
+
+    def channels(self) -> list[StoredChannel]:
+        """All of them, the oldest first."""
+        return self._some("1", ())
+
+    def next_index(self) -> int:
+        """An index that no channel had before."""
+        (index,) = self._connection.execute("SELECT next_channel_index FROM wallet").fetchone()
+        self._execute("UPDATE wallet SET next_channel_index = ?", (index + 1,))
+        return int(index)
+
+    def add(self, index: int, peer: bytes, channel: Channel) -> None:
+        """Store a new channel; forget those that nobody came back to fund."""
+        now = time.time()
+        for (old,) in self._connection.execute(
+            "SELECT channel_index FROM channels WHERE channel_id IS NULL AND created < ?",
+            (now - _UNFUNDED_FOR,),
+        ).fetchall():
+            self._execute("DELETE FROM channels WHERE channel_index = ?", (old,))
+            self._execute("DELETE FROM answers WHERE channel_index = ?", (old,))
+        self._execute(
+            "INSERT INTO channels VALUES (?, ?, ?, ?, ?, NULL, NULL, ?)",
+            (
+                index,
+                peer,
+                channel.role.value,
+                channel.features.to_bytes(),
+                channel.temporary_channel_id,
+                now,
+            ),
+        )
+        self._append(index, channel.log, 0)
+
+    def extend(self, stored: StoredChannel, channel: Channel) -> None:
+        """Store what was said since; `channel` began as `stored`'s.
+
+        Raises `Refusal` where the wallet has another channel of this id.
+        """
+        if len(channel.log) == len(stored.log):
+            return
+        if channel.channel_id != channel.temporary_channel_id:
+            try:
+                self._execute(
+                    "UPDATE channels SET channel_id = ? WHERE channel_index = ?",
+                    (channel.channel_id, stored.index),
+                )
+            except sqlite3.IntegrityError:
+                raise Refusal(
+                    "another channel of this wallet's has the same funding outpoint"
+                ) from None
+        self._append(stored.index, channel.log, len(stored.log))
+
+    def fund(self, stored: StoredChannel, transaction: bytes) -> None:
+        """Store the signed funding transaction."""
+        self._execute(
+            "UPDATE channels SET funding_transaction = ? WHERE channel_index = ?",
+            (transaction, stored.index),
+        )
+
+    # ---- inside ----
+
+    def _append(self, index: int, log: list[Entry], start: int) -> None:
+        for number, entry in enumerate(log[start:], start):
+            self._execute(
+                "INSERT INTO messages VALUES (?, ?, ?, ?)",
+                (index, number, entry.sender.value, entry.raw),
+            )
+
+    def _one(self, where: str, values: tuple[object, ...]) -> StoredChannel | None:
+        found = self._some(where, values)
+        return found[0] if found else None
+
+    def _some(self, where: str, values: tuple[object, ...]) -> list[StoredChannel]:
+        rows = self._connection.execute(
+            "SELECT channel_index, peer, role, features, created, funding_transaction "  # noqa: S608 - `where` is ours
+            f"FROM channels WHERE {where} ORDER BY channel_index",
+            values,
+        ).fetchall()
+        return [
+            StoredChannel(
+                index=index,
+                peer=peer,
+                role=Role(role),
+                features=Features.from_bytes(features),
+                created=created,
+                log=self._log(index),
+                funding_transaction=transaction,
+            )
+            for index, peer, role, features, created, transaction in rows
+        ]
+
+    def _log(self, index: int) -> tuple[Entry, ...]:
+        rows = self._connection.execute(
+            "SELECT sender, raw FROM messages WHERE channel_index = ? ORDER BY number", (index,)
+        )
+        return tuple(Entry(Role(sender), raw) for sender, raw in rows)
+
+    def _execute(self, statement: str, values: tuple[object, ...]) -> None:
+        self._connection.execute(statement, values)
+        self.changed = True
+
+
+#: Makes an answer: reads and writes what it rests on, and returns the channel's index and the
+#: answer's JSON. What it raises undoes all of that.
+MakeAnswer = Callable[[Ledger], tuple[int, bytes]]
 
 
 class Record:
@@ -72,14 +201,14 @@ class Record:
     """
 
     def __init__(self, path: Path, node_id: bytes) -> None:
-        """Open an existing record, `create`d for this node id.
+        """Open an existing record, `create`d for this node id; an older version's is migrated.
 
         A record that is lost is not simply begun again: it knows which channel secrets are used.
         """
         self._path = path
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="wallet-record")
         try:
-            self._database = self._thread.submit(_open, path, node_id).result()
+            self._database = self._thread.submit(database.open_existing, path, node_id).result()
         except BaseException:
             self._thread.shutdown()
             raise
@@ -91,16 +220,7 @@ class Record:
         For a wallet that comes back from its seed alone, `next_channel_index` must be above every
         index that it ever used.
         """
-        try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        except FileExistsError:
-            raise RecordError(f"{path} exists already, and is not overwritten.") from None
-        except OSError as error:
-            raise RecordError(f"{path} can't be written: {error.strerror}.") from None
-        with _explained(path), closing(_connect(path)) as database:
-            database.executescript(_SCHEMA)
-            with _transaction(database):
-                database.execute("INSERT INTO wallet VALUES (?, ?)", (node_id, next_channel_index))
+        database.create(path, node_id, next_channel_index)
 
     async def __aenter__(self) -> Self:
         return self
@@ -113,158 +233,151 @@ class Record:
         self._thread.submit(self._database.close).result()
         self._thread.shutdown()
 
+    # ---- answers ----
+
     async def find(self, delegation_id: str) -> Answer | None:
         """What was answered to this delegation, if it was."""
         return await self._run(lambda: self._find(delegation_id))
 
-    async def answer(
-        self, request: ChannelKeysRequest, make_answer: Callable[[int], bytes]
-    ) -> Answer:
-        """Take the next channel index, make the answer for it, and store both in one transaction.
+    async def answer(self, request: Request, make_answer: MakeAnswer) -> Answer:
+        """Make an answer and store it with all that it rests on, in one transaction.
 
-        `make_answer` runs in the record's thread; if it raises, no index is used and nothing is
-        stored. An answer that is there already stays, and is returned instead.
+        `make_answer` runs in the record's thread; if it raises, nothing is stored. An answer that
+        is there already stays, and is returned instead.
         """
         return await self._run(lambda: self._answer(request, make_answer))
 
-    async def refuse(self, request: ChannelKeysRequest, reason: str) -> Answer:
+    async def refuse(self, request: Request, reason: str) -> Answer:
         """Store a refusal; an answer that is there already stays, and is returned instead."""
         return await self._run(lambda: self._refuse(request, reason))
 
     async def channels_since(self, created: float) -> int:
         """How many channels were accepted since then (Unix seconds)."""
-        query = "SELECT count(*) FROM answers WHERE answer IS NOT NULL AND created >= ?"
-        return int(await self._run(lambda: self._database.execute(query, (created,)).fetchone()[0]))
-
-    async def channel_indices(self) -> list[int]:
-        """Every channel index that was used, ascending."""
-        query = "SELECT channel_index FROM answers WHERE answer IS NOT NULL ORDER BY 1"
-        return await self._run(lambda: [row[0] for row in self._database.execute(query)])
+        query = "SELECT count(*) FROM answers WHERE lasting AND kind = ? AND created >= ?"
+        values = (DelegationKind.CHANNEL_KEYS.value, created)
+        return int(await self._run(lambda: self._database.execute(query, values).fetchone()[0]))
 
     async def latest(self, count: int) -> list[Answer]:
         """The last answers and refusals, newest first."""
         query = f"{_SELECT} ORDER BY sequence DESC LIMIT ?"
         return await self._run(
-            lambda: [Answer(*row) for row in self._database.execute(query, (count,))]
+            lambda: [_answer_of(row) for row in self._database.execute(query, (count,))]
         )
+
+    # ---- channels ----
+
+    async def change(self, work: Callable[[Ledger], T]) -> T:
+        """Read and write channels in one transaction; what `work` raises undoes it."""
+
+        def run() -> T:
+            with database.transaction(self._database):
+                return work(Ledger(self._database))
+
+        return await self._run(run)
+
+    async def channels(self) -> list[StoredChannel]:
+        """Every channel, the oldest first."""
+        return await self.change(Ledger.channels)
+
+    async def channel_indices(self) -> list[int]:
+        """Every channel index that a channel has, ascending."""
+        query = (
+            "SELECT channel_index FROM channels UNION SELECT channel_index FROM answers "
+            "WHERE channel_index IS NOT NULL ORDER BY 1"
+        )
+        return await self._run(lambda: [row[0] for row in self._database.execute(query)])
+
+    # ---- peers ----
+
+    async def remember_peer(self, node_id: bytes, address: str) -> None:
+        """Where a peer was reached, "pubkey@host:port"."""
+        statement = "INSERT OR REPLACE INTO peers VALUES (?, ?)"
+        await self._run(lambda: self._database.execute(statement, (node_id, address)))
+
+    async def peer_addresses(self) -> dict[bytes, str]:
+        """Where the peers with whom there are channels were reached last, by node id."""
+        query = (
+            "SELECT node_id, address FROM peers WHERE node_id IN "
+            "(SELECT peer FROM channels WHERE channel_id IS NOT NULL)"
+        )
+        return await self._run(lambda: dict(self._database.execute(query).fetchall()))
 
     # ---- in the record's thread ----
 
     async def _run(self, work: Callable[[], T]) -> T:
-        with _explained(self._path):
+        with database.explained(self._path):
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _find(self, delegation_id: str) -> Answer | None:
         query = f"{_SELECT} WHERE delegation_id = ?"
         row = self._database.execute(query, (delegation_id,)).fetchone()
-        return None if row is None else Answer(*row)
+        return None if row is None else _answer_of(row)
 
-    def _answer(self, request: ChannelKeysRequest, make_answer: Callable[[int], bytes]) -> Answer:
-        with _transaction(self._database):
+    def _answer(self, request: Request, make_answer: MakeAnswer) -> Answer:
+        with database.transaction(self._database):
             found = self._find(request.delegation_id)
             if found is not None:
                 return found
-            (index,) = self._database.execute("SELECT next_channel_index FROM wallet").fetchone()
-            self._database.execute("UPDATE wallet SET next_channel_index = ?", (index + 1,))
-            return self._insert(request, index, make_answer(index), None)
+            ledger = Ledger(self._database)
+            index, answer = make_answer(ledger)
+            return self._insert(request, index, answer, None, lasting=ledger.changed)
 
-    def _refuse(self, request: ChannelKeysRequest, reason: str) -> Answer:
-        with _transaction(self._database):
+    def _refuse(self, request: Request, reason: str) -> Answer:
+        with database.transaction(self._database):
             found = self._find(request.delegation_id)
             if found is not None:
                 return found
-            self._database.execute(
-                "DELETE FROM answers WHERE sequence IN (SELECT sequence FROM answers "
-                "WHERE refusal IS NOT NULL ORDER BY sequence DESC LIMIT -1 OFFSET ?)",
-                (_REFUSALS_KEPT - 1,),
-            )
-            return self._insert(request, None, None, reason)
+            return self._insert(request, None, None, reason, lasting=False)
 
     def _insert(
         self,
-        request: ChannelKeysRequest,
+        request: Request,
         index: int | None,
         answer: bytes | None,
         refusal: str | None,
+        *,
+        lasting: bool,
     ) -> Answer:
+        if not lasting:
+            self._database.execute(
+                "DELETE FROM answers WHERE sequence IN (SELECT sequence FROM answers "
+                "WHERE NOT lasting ORDER BY sequence DESC LIMIT -1 OFFSET ?)",
+                (_REPEATS_KEPT - 1,),
+            )
         created = time.time()
         self._database.execute(
             "INSERT INTO answers (delegation_id, kind, digest, session_id, peer, channel_index, "
-            "answer, refusal, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "answer, refusal, lasting, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 request.delegation_id,
-                DelegationKind.CHANNEL_KEYS.value,
+                request.kind.value,
                 request.digest,
                 request.session_id,
                 request.peer,
                 index,
                 answer,
                 refusal,
+                lasting,
                 created,
             ),
         )
         return Answer(
-            request.delegation_id, request.digest, request.peer, created, index, answer, refusal
+            request.delegation_id,
+            request.kind,
+            request.digest,
+            request.peer,
+            created,
+            index,
+            answer,
+            refusal,
         )
 
 
 _SELECT: Final = (
-    "SELECT delegation_id, digest, peer, created, channel_index, answer, refusal FROM answers"
+    "SELECT delegation_id, kind, digest, peer, created, channel_index, answer, refusal FROM answers"
 )
 
 
-def _open(path: Path, node_id: bytes) -> sqlite3.Connection:
-    if not path.exists():
-        raise RecordError(
-            f"The wallet's record {path} is missing. It knows which channel keys are used: bring "
-            "it back; beginning a new one could use keys twice."
-        )
-    with _explained(path):
-        database = _connect(path)
-        try:
-            (application_id,) = database.execute("PRAGMA application_id").fetchone()
-            (version,) = database.execute("PRAGMA user_version").fetchone()
-            if (application_id, version) != (_APPLICATION_ID, _VERSION):
-                raise RecordError(f"{path} is no wallet's record of this version.")
-            (owner,) = database.execute("SELECT node_id FROM wallet").fetchone()
-            if owner != node_id:
-                raise RecordError(f"{path} is another wallet's record, {owner.hex()}'s.")
-        except BaseException:
-            database.close()
-            raise
-        return database
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # `isolation_level=None`: transactions begin where they are written, not behind our back.
-    database = sqlite3.connect(path, timeout=_BUSY_TIMEOUT, isolation_level=None)
-    try:
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-        database.execute("PRAGMA foreign_keys = ON")
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-@contextmanager
-def _transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """IMMEDIATE: whoever reads an index in it is the only writer."""
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.execute("COMMIT")
-    except BaseException:
-        # After some errors SQLite has rolled back by itself.
-        if database.in_transaction:
-            database.execute("ROLLBACK")
-        raise
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise RecordError(f"The wallet's record {path} failed: {error}.") from error
+def _answer_of(row: tuple[Any, ...]) -> Answer:
+    delegation_id, kind, *rest = row
+    return Answer(delegation_id, DelegationKind(kind), *rest)

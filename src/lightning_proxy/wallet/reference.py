@@ -1,29 +1,47 @@
-"""The reference wallet: a keystore, a record, a policy and the SDK made into one program."""
+"""The reference wallet: a keystore, a record, a policy, a chain and the SDK made into one."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import structlog
 
-from lightning_proxy.bolt.messages import Error, FundingCreated
-from lightning_proxy.bolt.opening import channel_id_of
-from lightning_proxy.rpc import Done, Send
+from lightning_proxy.bolt.errors import BoltError
+from lightning_proxy.bolt.messages import Init
+from lightning_proxy.chain import open_source
 from lightning_proxy.wallet import keystore
-from lightning_proxy.wallet.client import Wallet
+from lightning_proxy.wallet.channels import WalletChannels
+from lightning_proxy.wallet.client import Backoff, Wallet
+from lightning_proxy.wallet.confirmations import OwnChain
 from lightning_proxy.wallet.connection import OnFrame
-from lightning_proxy.wallet.errors import WalletError
-from lightning_proxy.wallet.events import Event, MessageReceived
+from lightning_proxy.wallet.errors import ChannelError, ConnectionLost, RelayError, WalletError
+from lightning_proxy.wallet.events import (
+    Answered,
+    DelegationReceived,
+    Event,
+    MessageReceived,
+    PeerConnected,
+    PeerUnreachable,
+    Reconnected,
+    SessionClosed,
+)
+from lightning_proxy.wallet.funding import Funder
 from lightning_proxy.wallet.keys import WalletKeys
-from lightning_proxy.wallet.policy import Policy
+from lightning_proxy.wallet.offer import Offer, offer_channel
+from lightning_proxy.wallet.policy import ChannelType, Policy
 from lightning_proxy.wallet.record import Record
+from lightning_proxy.wallet.session import Session
 from lightning_proxy.wallet.signer import Approve, KeySigner
 
 _log = structlog.get_logger()
 
-#: An opening ends here for now; the peer is told, so that it frees its funds.
-CANNOT_SIGN: Final = b"this wallet cannot sign commitments yet"
+#: Seconds between two looks at a funding output that a question waits for.
+_ASK_AGAIN: Final = 2.0
+#: To peers with whom there are channels.
+_RECONNECT: Final = Backoff(first=1.0, most=300.0)
 
 
 def record_path(path: Path) -> Path:
@@ -52,11 +70,17 @@ def create(
 class ReferenceWallet:
     """Use as an async context manager; raises what entering `Wallet` raises, and `RecordError`.
 
-    `client` is the SDK's wallet. `keys` come from the keystore in `path`.
+    `client` is the SDK's wallet. `keys` come from the keystore in `path`. `chain` is the URL of a
+    chain source of the wallet's own (`ChainError`, `ValueError`); `funder` is the on-chain wallet
+    that pays for the channels that this one opens. `reconnect`: while it watches, it connects to
+    the peers with whom it has channels, again and again.
     """
 
     client: Wallet
     record: Record
+    channels: WalletChannels
+    #: The wallet's own view of the chain, where it has one.
+    chain: OwnChain | None
 
     def __init__(
         self,
@@ -68,6 +92,12 @@ class ReferenceWallet:
         approve: Approve | None = None,
         token: str | None = None,
         on_frame: OnFrame | None = None,
+        chain: str | None = None,
+        chain_patience: float = 60.0,
+        chain_interval: float = 10.0,
+        funder: Funder | None = None,
+        reconnect: bool = True,
+        reconnect_backoff: Backoff = _RECONNECT,
     ) -> None:
         self._path = path
         self._keys = keys
@@ -76,47 +106,200 @@ class ReferenceWallet:
         self._approve = approve
         self._token = token
         self._on_frame = on_frame
+        self._chain_url = chain
+        self._chain_patience = chain_patience
+        self._chain_interval = chain_interval
+        self._funder = funder
+        self._reconnect = reconnect
+        self._reconnect_backoff = reconnect_backoff
+        #: Who is being connected to, by node id.
+        self._reconnecting: dict[bytes, asyncio.Task[None]] = {}
+        self._errands: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             self.record = await stack.enter_async_context(
                 Record(record_path(self._path), self._keys.node_id)
             )
+            self.chain = await self._open_chain(stack)
+            signer = KeySigner(
+                self._keys,
+                self._policy,
+                self.record,
+                self._approve,
+                chain=self.chain,
+                funder=self._funder,
+            )
             self.client = await stack.enter_async_context(
                 Wallet(
                     self._relay_url,
                     self._keys,
-                    signer=KeySigner(self._keys, self._policy, self.record, self._approve),
+                    signer=signer,
                     token=self._token,
                     on_frame=self._on_frame,
                 )
             )
+            self.channels = await stack.enter_async_context(
+                WalletChannels(
+                    self.record,
+                    self.client.emit,
+                    self.chain,
+                    watch_interval=self._chain_interval,
+                )
+            )
+            stack.push_async_callback(self._stop_tasks)
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def watch(self) -> AsyncIterator[Event]:
+    async def _open_chain(self, stack: AsyncExitStack) -> OwnChain | None:
+        if self._chain_url is None:
+            return None
+        source = await open_source(self._chain_url)
+        stack.push_async_callback(source.close)
+        return OwnChain(
+            source,
+            patience=self._chain_patience,
+            interval=min(self._chain_interval, _ASK_AGAIN),
+        )
+
+    # ---- what an owner can do ----
+
+    async def connect(self, peer: str, init: Init | None = None) -> Session:
+        """As `Wallet.connect`; where the peer is, is remembered."""
+        session = await self.client.connect(peer, init)
+        await self.record.remember_peer(session.peer.node_id, str(session.peer))
+        return session
+
+    async def open_channel(
+        self,
+        session: Session,
+        funding_sat: int,
+        push_msat: int = 0,
+        *,
+        channel_type: ChannelType | None = None,
+        announce: bool = False,
+        feerate_per_kw: int | None = None,
+        chain: str | None = None,
+    ) -> bytes:
+        """Offer a session's peer a channel; returns its temporary id (32 bytes).
+
+        `funder` is asked when the peer has accepted. Without a `channel_type` the best that both
+        support is taken; `feerate_per_kw` (satoshis a 1,000 units of weight) comes from the
+        wallet's chain source, if it has one; `chain` is the source's too, else the policy's only
+        one. Raises `ChannelError`, and what `Wallet.request` raises.
+        """
+        if self._funder is None:
+            raise ChannelError("Nobody is there to pay for a channel: this wallet has no funder.")
+        message = await offer_channel(
+            Offer(
+                session.peer.node_id, funding_sat, push_msat, channel_type, announce, feerate_per_kw
+            ),
+            chain=chain or self._only_chain(),
+            features=session.features,
+            keys=self._keys,
+            policy=self._policy,
+            record=self.record,
+            source=None if self.chain is None else self.chain.source,
+        )
+        await self.client.open_channel(session.id, message.encode())
+        return message.temporary_channel_id
+
+    def _only_chain(self) -> str:
+        if self.chain is not None:
+            return self.chain.source.chain
+        if len(self._policy.chains) == 1:
+            return self._policy.chains[0]
+        raise ChannelError("Say on which chain: the policy allows several.")
+
+    async def watch(self) -> AsyncGenerator[Event, None]:
         """The wallet's main loop: does what events call for, and hands each on to be shown.
 
         Ends with the wallet; raises the `WalletError` by which it ended.
         """
+        self._run_errand(self._resume())
         async for event in self.client.events():
-            if isinstance(event, MessageReceived):
-                await self._received(event)
+            await self._react(event)
             yield event
 
-    async def _received(self, event: MessageReceived) -> None:
-        message = event.received.message
-        if not isinstance(message, FundingCreated):
+    # ---- what events call for ----
+
+    async def _react(self, event: Event) -> None:
+        match event:
+            case MessageReceived():
+                message = event.received.message
+                if message is not None and event.peer is not None:
+                    await self.channels.received(event.peer, event.received.raw, message)
+            case DelegationReceived(request):
+                # A session that is over by now has nothing to add.
+                with suppress(KeyError):
+                    address = self.client.session(request.session_id).peer
+                    await self.record.remember_peer(address.node_id, str(address))
+            case Answered(request):
+                await self.channels.look(request.peer, request.channel_id)
+            case Reconnected():
+                self._run_errand(self._resume())
+            case SessionClosed():
+                await self._reconnect_all()
+
+    async def _resume(self) -> None:
+        """The relay is there (again): what came meanwhile, and whom it is no longer connected to.
+
+        A wallet without channels has missed nothing.
+        """
+        if not await self.record.channels():
             return
-        final_id = channel_id_of(message.funding_txid, message.funding_output_index)
-        # BOLT #1: before funding_signed the fundee names the temporary id. LDK knows the channel
-        # by its final one from funding_created on, and would wait for ever.
-        for channel_id in (message.temporary_channel_id, final_id):
-            error = Error(channel_id=channel_id, data=CANNOT_SIGN).encode()
+        try:
+            await self.channels.catch_up(await self.client.channels())
+        except (ConnectionLost, RelayError) as error:
+            _log.info("not_caught_up", reason=str(error))
+        await self._reconnect_all()
+
+    async def _reconnect_all(self) -> None:
+        if not self._reconnect:
+            return
+        for peer, address in (await self.record.peer_addresses()).items():
+            if peer not in self._reconnecting and self.client.session_with(peer) is None:
+                self._reconnecting[peer] = asyncio.create_task(self._reconnect_to(peer, address))
+
+    async def _reconnect_to(self, peer: bytes, address: str) -> None:
+        try:
+            await self._dial_until_connected(peer, address)
+        finally:
+            del self._reconnecting[peer]
+
+    async def _dial_until_connected(self, peer: bytes, address: str) -> None:
+        """Looks again after a while, too: a peer that hangs up at once isn't dialled at once."""
+        for attempt in itertools.count():
+            await asyncio.sleep(self._reconnect_backoff.delay(attempt))
             try:
-                await self.client.request("send", Send(event.session_id, error.hex()), Done)
-            except WalletError as failure:
-                _log.info("error_not_sent", reason=str(failure))
+                # Another device may have been faster.
+                await self.client.sessions()
+                if self.client.session_with(peer) is not None:
+                    return
+                session = await self.client.connect(address)
+            except (WalletError, BoltError) as error:
+                self.client.emit(PeerUnreachable(peer, str(error)))
+            else:
+                self.client.emit(PeerConnected(session.id, peer))
+
+    def _run_errand(self, work: Coroutine[Any, Any, None]) -> None:
+        """Something that what happens meanwhile doesn't wait for."""
+
+        async def run() -> None:
+            try:
+                await work
+            except WalletError as error:
+                _log.warning("errand_failed", error=str(error))
+
+        task = asyncio.create_task(run())
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+
+    async def _stop_tasks(self) -> None:
+        tasks = [*self._errands, *self._reconnecting.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

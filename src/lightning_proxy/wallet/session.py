@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final
 
 from lightning_proxy.bolt.address import NodeAddress
+from lightning_proxy.bolt.features import DEFAULT_FEATURES, Features
 from lightning_proxy.bolt.messages import Init, Message
 from lightning_proxy.rpc import Close, Done, Send, SessionInfo, Subscribe
 from lightning_proxy.wallet.events import ReceivedMessage
@@ -20,19 +21,29 @@ _MAX_WAITING: Final = 512
 class Session:
     """Made by `Wallet`. Its methods raise what `Wallet.request` raises.
 
-    `peer_init` is the peer's `init`; None until it came.
+    `peer_init` is the peer's `init`; None until it came. `own_init` is this wallet's, where it
+    said another one than the relay's default.
     """
 
-    def __init__(self, wallet: "Wallet", session_id: str, peer: NodeAddress) -> None:
+    def __init__(
+        self, wallet: "Wallet", session_id: str, peer: NodeAddress, own_init: Init | None = None
+    ) -> None:
         self.id = session_id
         self.peer = peer
         self.peer_init: Init | None = None
+        self.own_init = own_init
         self._wallet = wallet
         self._messages: Stream[ReceivedMessage] = Stream(_MAX_WAITING)
         self._closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def __repr__(self) -> str:
         return f"Session(id={self.id!r}, peer={str(self.peer)!r})"
+
+    @property
+    def features(self) -> Features:
+        """What both nodes support, as far as this wallet knows (BOLT #1: what both offered)."""
+        ours = DEFAULT_FEATURES if self.own_init is None else _features_of(self.own_init)
+        return ours if self.peer_init is None else ours & _features_of(self.peer_init)
 
     async def send(self, message: Message | bytes) -> None:
         """Send the peer a message, as an object or as its bytes with the type in front."""
@@ -86,3 +97,7 @@ class Session:
             self._closed.set_exception(error)
             # Who never asks for the outcome is not to be warned about it.
             self._closed.exception()
+
+
+def _features_of(init: Init) -> Features:
+    return Features.from_bytes(init.globalfeatures) | Features.from_bytes(init.features)

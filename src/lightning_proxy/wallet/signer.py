@@ -1,54 +1,114 @@
 """Who answers delegations: the `Signer` protocol, and the signer that holds keys and a policy."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
-from typing import Final, Protocol, TypeAlias
+from functools import partial
+from typing import Final, Protocol, TypeAlias, TypeVar
+from weakref import WeakValueDictionary
 
 import msgspec
 
+from lightning_proxy import rpc
+from lightning_proxy.bolt.channel import Channel
+from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.errors import BoltError
-from lightning_proxy.bolt.messages import AcceptChannel, OpenChannel
-from lightning_proxy.bolt.opening import (
-    MINIMUM_DUST_LIMIT_SAT,
-    check_accept_channel,
-    check_open_channel,
-)
-from lightning_proxy.rpc import ChannelKeys
-from lightning_proxy.wallet.keys import ChannelPoints, WalletKeys
+from lightning_proxy.bolt.opening import check_open_channel
+from lightning_proxy.chain import BroadcastRejected, ChainError
+from lightning_proxy.wallet import steps
+from lightning_proxy.wallet.confirmations import OwnChain
+from lightning_proxy.wallet.errors import FundingError
+from lightning_proxy.wallet.funding import Funder, FundingWanted, read_funding
+from lightning_proxy.wallet.keys import WalletKeys
 from lightning_proxy.wallet.policy import Policy
-from lightning_proxy.wallet.record import Answer, Record
-from lightning_proxy.wallet.request import ChannelKeysRequest, Refusal
+from lightning_proxy.wallet.record import Answer, Ledger, MakeAnswer, Record, StoredChannel
+from lightning_proxy.wallet.request import (
+    ChannelKeysRequest,
+    ChannelReadyRequest,
+    FundingCreatedRequest,
+    FundingSignedRequest,
+    FundingTransactionRequest,
+    LeftOpen,
+    ReestablishRequest,
+    Refusal,
+    Request,
+    chain_of,
+)
 
 #: Asked when the policy says "by hand": yes or no, at leisure.
 Approve: TypeAlias = Callable[[ChannelKeysRequest], Awaitable[bool]]
 
-_HTLC_MINIMUM_MSAT: Final = 1
-#: BOLT #2 suggests a reserve of one percent of the funding.
-_RESERVE_DIVISOR: Final = 100
 _DAY: Final = 86_400.0
+
+T = TypeVar("T")
 
 
 class Signer(Protocol):
     """One method for each kind of delegation.
 
     The same delegation may come again after a connection broke: a signer stores its answer before
-    it returns, and returns the same one each time. It raises `Refusal` to say no; any other
-    exception leaves the delegation open, unanswered.
+    it returns, and returns the same one each time. It raises `Refusal` to say no and `LeftOpen`
+    for what another device is to answer; any other exception leaves the delegation open as well,
+    and is logged.
     """
 
-    async def channel_keys(self, request: ChannelKeysRequest) -> ChannelKeys:
+    async def channel_keys(self, request: ChannelKeysRequest) -> rpc.ChannelKeys:
         """The keys and limits for a channel that a peer wants to open."""
+
+    async def funding_signed(self, request: FundingSignedRequest) -> rpc.FundingSigned:
+        """The signature for the first commitment of the peer who opens."""
+
+    async def funding_created(self, request: FundingCreatedRequest) -> rpc.FundingCreated:
+        """The funding outpoint, and the signature for the accepting peer's first commitment."""
+
+    async def funding_transaction(
+        self, request: FundingTransactionRequest
+    ) -> rpc.FundingTransaction:
+        """The funding transaction, where the relay is to broadcast it."""
+
+    async def channel_ready(self, request: ChannelReadyRequest) -> rpc.ChannelReady:
+        """The second point, for a funding transaction that is deep enough."""
+
+    async def reestablish(self, request: ReestablishRequest) -> rpc.Reestablish:
+        """Where the wallet's record of the channel stands."""
+
+
+async def ask(signer: Signer, request: Request) -> rpc.Answer:
+    """Put a request of any kind to a signer; raises what its method raises."""
+    match request:
+        case ChannelKeysRequest():
+            return await signer.channel_keys(request)
+        case FundingSignedRequest():
+            return await signer.funding_signed(request)
+        case FundingCreatedRequest():
+            return await signer.funding_created(request)
+        case FundingTransactionRequest():
+            return await signer.funding_transaction(request)
+        case ChannelReadyRequest():
+            return await signer.channel_ready(request)
+        case ReestablishRequest():
+            return await signer.reestablish(request)
+    raise LeftOpen
 
 
 class KeySigner:
-    """Checks BOLT 2, then the policy, then asks `approve` where the policy wants that.
+    """Checks every question against BOLT 2, the policy, the record and, where it has one, a chain.
 
-    Raises `ValueError` for a policy that wants approval by hand without somebody to ask.
+    `approve` is asked about channels where the policy wants that, `funder` for the funding of
+    channels that this wallet opens, `chain` before `channel_ready`. Every method raises `Refusal`
+    and `RecordError`. Raises `ValueError` for a policy that wants approval by hand without
+    somebody to ask.
     """
 
     def __init__(
-        self, keys: WalletKeys, policy: Policy, record: Record, approve: Approve | None = None
+        self,
+        keys: WalletKeys,
+        policy: Policy,
+        record: Record,
+        approve: Approve | None = None,
+        *,
+        chain: OwnChain | None = None,
+        funder: Funder | None = None,
     ) -> None:
         if policy.approve_by_hand and approve is None:
             raise ValueError("the policy wants approval by hand, and nobody is there to ask")
@@ -56,28 +116,102 @@ class KeySigner:
         self._policy = policy
         self._record = record
         self._approve = approve
+        self._chain = chain
+        self._funder = funder
+        #: So that the owner is asked for money once a channel, by its temporary id.
+        self._funding: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
 
-    async def channel_keys(self, request: ChannelKeysRequest) -> ChannelKeys:
-        """Fresh keys, stored before they are returned; raises `Refusal`, `RecordError`."""
+    async def channel_keys(self, request: ChannelKeysRequest) -> rpc.ChannelKeys:
+        """Fresh keys, stored before they are returned."""
+
+        async def judge() -> MakeAnswer:
+            if not await self._was_accepted(request):
+                await self._judge(request)
+            return partial(steps.accept, request=request, keys=self._keys, policy=self._policy)
+
+        return await self._answer(request, judge, rpc.ChannelKeys)
+
+    async def funding_signed(self, request: FundingSignedRequest) -> rpc.FundingSigned:
+        """Our signature, if the peer's holds for our commitment as the record makes it."""
+
+        async def judge() -> MakeAnswer:
+            return partial(steps.sign_funding, request=request, keys=self._keys)
+
+        return await self._answer(request, judge, rpc.FundingSigned)
+
+    async def funding_created(self, request: FundingCreatedRequest) -> rpc.FundingCreated:
+        """Takes the peer's limits, asks for the money, and signs; the money stays here for now."""
+
+        async def judge() -> MakeAnswer:
+            funding = await self._fund(request)
+            return partial(steps.create_funding, request=request, keys=self._keys, funding=funding)
+
+        lock = self._funding.setdefault(request.channel_id, asyncio.Lock())
+        async with lock:
+            return await self._answer(request, judge, rpc.FundingCreated)
+
+    async def funding_transaction(
+        self, request: FundingTransactionRequest
+    ) -> rpc.FundingTransaction:
+        """Broadcasts the transaction, or gives it to the relay, once both have signed."""
+
+        async def judge() -> MakeAnswer:
+            return partial(steps.release_funding, request=request, to_relay=self._chain is None)
+
+        answer = await self._answer(request, judge, rpc.FundingTransaction)
+        # Only now: what makes it safe is on the disk.
+        if self._chain is not None and answer.transaction is None:
+            await self._broadcast(request, self._chain)
+        return answer
+
+    async def channel_ready(self, request: ChannelReadyRequest) -> rpc.ChannelReady:
+        """The second point, once the funding is as deep as was agreed."""
+
+        async def judge() -> MakeAnswer:
+            seen = await self._wait_for_funding(request)
+            return partial(steps.make_ready, request=request, keys=self._keys, seen=seen)
+
+        return await self._answer(request, judge, rpc.ChannelReady)
+
+    async def reestablish(self, request: ReestablishRequest) -> rpc.Reestablish:
+        """Where the record stands."""
+
+        async def judge() -> MakeAnswer:
+            return partial(steps.reestablish, request=request)
+
+        return await self._answer(request, judge, rpc.Reestablish)
+
+    # ---- all kinds ----
+
+    async def _answer(
+        self, request: Request, judge: Callable[[], Awaitable[MakeAnswer]], kind: type[T]
+    ) -> T:
+        """What was answered before, else what `judge` makes of it; stored in either case."""
         answer = await self._record.find(request.delegation_id)
         if answer is None:
-            answer = await self._decide(request)
-        return _repeat(answer, request)
+            try:
+                answer = await self._record.answer(request, await judge())
+            except BoltError as error:
+                answer = await self._record.refuse(request, str(error))
+            except Refusal as refusal:
+                answer = await self._record.refuse(request, refusal.reason)
+        return _repeat(answer, request, kind)
 
-    async def _decide(self, request: ChannelKeysRequest) -> Answer:
-        try:
-            await self._judge(request)
-            return await self._record.answer(
-                request, lambda index: msgspec.json.encode(self._make_answer(request, index))
-            )
-        except BoltError as error:
-            return await self._record.refuse(request, str(error))
-        except Refusal as refusal:
-            return await self._record.refuse(request, refusal.reason)
+    # ---- channel_keys ----
+
+    async def _was_accepted(self, request: ChannelKeysRequest) -> bool:
+        """Whether this very `open_channel` has its keys: what was said stays said."""
+
+        def look(ledger: Ledger) -> bool:
+            return ledger.opening(request.peer, Role.ACCEPTER, request.channel_id) is not None
+
+        return await self._record.change(look)
 
     async def _judge(self, request: ChannelKeysRequest) -> None:
-        check_open_channel(request.open_channel)
+        check_open_channel(request.open_channel, request.features)
         self._policy.check(request)
+        if self._chain is not None:
+            self._chain.check_chain(request.chain)
         accepted = await self._record.channels_since(time.time() - _DAY)
         if accepted >= self._policy.max_channels_a_day:
             raise Refusal("this node accepts no more channels today")
@@ -88,62 +222,78 @@ class KeySigner:
         ):
             raise Refusal("the owner of this node declined the channel")
 
-    def _make_answer(self, request: ChannelKeysRequest, index: int) -> ChannelKeys:
-        accept = _accept_channel(
-            request.open_channel,
-            self._keys.channel(index).points(),
-            self._policy,
-            self._policy.depth(request),
+    # ---- funding_created, funding_transaction ----
+
+    async def _fund(self, request: FundingCreatedRequest) -> steps.Funding | None:
+        """The owner's funding transaction; None where the record has it."""
+        stored = await self._record.change(
+            partial(steps.hear_accept_channel, request=request, policy=self._policy)
         )
-        check_accept_channel(request.open_channel, accept)
-        return _channel_keys(accept)
+        if stored.funding_transaction is not None:
+            return None
+        if self._funder is None:
+            raise LeftOpen
+        channel = stored.channel()
+        opened = channel.open_channel
+        wanted = FundingWanted(
+            channel.funding_scriptpubkey, opened.funding_satoshis, chain_of(opened)
+        )
+        try:
+            return read_funding(await self._funder.fund(wanted), wanted)
+        except FundingError as error:
+            raise Refusal(f"the funding transaction won't do: {error}") from None
+
+    async def _broadcast(self, request: FundingTransactionRequest, chain: OwnChain) -> None:
+        stored, _ = await self._funded(request)
+        assert stored.funding_transaction is not None  # noqa: S101 - it was answered about
+        try:
+            await chain.broadcast(stored.funding_transaction)
+        except BroadcastRejected as error:
+            raise Refusal(f"the funding transaction was rejected: {error}") from None
+        except ChainError as error:
+            raise Refusal(f"the funding transaction can't be broadcast now: {error}") from None
+
+    # ---- channel_ready ----
+
+    async def _wait_for_funding(self, request: ChannelReadyRequest) -> steps.Seen | None:
+        """What is believed about the funding output; None where nothing has to be."""
+        _, channel = await self._funded(request)
+        if channel.channel_ready(channel.role) is not None:
+            return None
+        steps.check_signed(channel)
+        depth = channel.accept_channel.minimum_depth
+        if depth == 0:
+            return None
+        if self._chain is not None:
+            return await self._chain.wait_until_deep(channel, request.deadline)
+        if not self._policy.trust_relay_for_confirmations:
+            raise Refusal(
+                "this wallet has no chain source of its own, and its owner does not let it trust "
+                "a relay for confirmations"
+            )
+        return steps.Seen(
+            channel.funding_scriptpubkey,
+            channel.open_channel.funding_satoshis,
+            _claimed(request, channel),
+        )
+
+    async def _funded(self, request: Request) -> tuple[StoredChannel, Channel]:
+        return await self._record.change(partial(steps.funded, request=request))
 
 
-def _repeat(answer: Answer, request: ChannelKeysRequest) -> ChannelKeys:
+def _claimed(request: ChannelReadyRequest, channel: Channel) -> int:
+    """The confirmations that the relay claims; without a chain source, it has the peer's word."""
+    if request.funding is not None:
+        return request.funding.confirmations
+    if channel.channel_ready(channel.role.other) is not None:
+        return channel.accept_channel.minimum_depth
+    raise Refusal("neither the relay nor the peer says that the funding transaction is confirmed")
+
+
+def _repeat(answer: Answer, request: Request, kind: type[T]) -> T:
     """The stored answer, if it was this very question's."""
     if answer.digest != request.digest:
         raise Refusal("this delegation's id was used before, for another question")
     if answer.answer is None:
         raise Refusal(answer.refusal or "")
-    return msgspec.json.decode(answer.answer, type=ChannelKeys)
-
-
-def _accept_channel(
-    wanted: OpenChannel, points: ChannelPoints, policy: Policy, depth: int
-) -> AcceptChannel:
-    return AcceptChannel(
-        temporary_channel_id=wanted.temporary_channel_id,
-        dust_limit_satoshis=MINIMUM_DUST_LIMIT_SAT,
-        max_htlc_value_in_flight_msat=1000 * wanted.funding_satoshis,
-        # BOLT #2: the reserve must be no dust to the opener.
-        channel_reserve_satoshis=max(
-            wanted.funding_satoshis // _RESERVE_DIVISOR, wanted.dust_limit_satoshis
-        ),
-        htlc_minimum_msat=_HTLC_MINIMUM_MSAT,
-        minimum_depth=depth,
-        to_self_delay=policy.to_self_delay,
-        max_accepted_htlcs=policy.max_accepted_htlcs,
-        **asdict(points),
-        # BOLT #2: the type of open_channel, or none where it named none.
-        channel_type=wanted.channel_type,
-    )
-
-
-def _channel_keys(accept: AcceptChannel) -> ChannelKeys:
-    channel_type = accept.channel_type
-    return ChannelKeys(
-        funding_pubkey=accept.funding_pubkey.hex(),
-        revocation_basepoint=accept.revocation_basepoint.hex(),
-        payment_basepoint=accept.payment_basepoint.hex(),
-        delayed_payment_basepoint=accept.delayed_payment_basepoint.hex(),
-        htlc_basepoint=accept.htlc_basepoint.hex(),
-        first_per_commitment_point=accept.first_per_commitment_point.hex(),
-        dust_limit_sat=accept.dust_limit_satoshis,
-        max_htlc_value_in_flight_msat=accept.max_htlc_value_in_flight_msat,
-        channel_reserve_sat=accept.channel_reserve_satoshis,
-        htlc_minimum_msat=accept.htlc_minimum_msat,
-        minimum_depth=accept.minimum_depth,
-        to_self_delay=accept.to_self_delay,
-        max_accepted_htlcs=accept.max_accepted_htlcs,
-        channel_type=None if channel_type is None else channel_type.hex(),
-    )
+    return msgspec.json.decode(answer.answer, type=kind)

@@ -195,6 +195,7 @@ async def until(
     probe: Callable[[], Awaitable[T | None]],
     *children: Child,
     patience: float = READY_TIMEOUT,
+    interval: float = 0.05,
 ) -> T:
     """Asks `probe` until it gives a true value, which it returns.
 
@@ -212,7 +213,7 @@ async def until(
                         return value
                 except (LabError, OSError) as error:
                     last = error
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(interval)
     except TimeoutError:
         logs = "\n".join(f"--- {child.name}\n{child.log_tail()}" for child in children)
         raise LabError(f"waited {patience:.0f} s for {what} ({last})\n{logs}") from None

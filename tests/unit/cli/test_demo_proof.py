@@ -10,6 +10,7 @@ from hashlib import sha256
 import pytest
 from coincurve import PrivateKey
 
+from lightning_proxy.bolt.derivation import per_commitment_secret
 from lightning_proxy.demo.proof import prove, search_memory, search_streams, wrong_keys
 from lightning_proxy.demo.recorder import unmask
 from lightning_proxy.demo.scan import Scanner
@@ -117,6 +118,15 @@ def test_keys_that_nobody_uses_are_noticed() -> None:
     assert wrong_keys(private_keys, node_id, accept_channel) == []
     assert wrong_keys(private_keys, others.node_id.hex(), accept_channel) == ["node_secret"]
     assert "channel 0: htlc_basepoint_secret" in wrong_keys(private_keys, node_id, {})
+    # A channel that became ready shows another point.
+    ready = {
+        **accept_channel,
+        "second_per_commitment_point": keys.channel(0).per_commitment_point(1).hex(),
+    }
+    assert wrong_keys(private_keys, node_id, ready) == ["channel 0: second per_commitment_secret"]
+    seed = keys.channel(0).per_commitment_seed
+    second = {"channel 0: second per_commitment_secret": per_commitment_secret(seed, 2**48 - 2)}
+    assert wrong_keys({**private_keys, **second}, node_id, ready) == []
     one_less = {**private_keys, "channel 0: funding_secret": PrivateKey().secret}
     assert wrong_keys(one_less, node_id, accept_channel) == ["channel 0: funding_secret"]
 

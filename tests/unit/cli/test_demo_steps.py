@@ -5,15 +5,25 @@ from typing import Any
 
 import pytest
 
+from lightning_proxy.demo.channel_peer import MINIMUM_DEPTH
 from lightning_proxy.demo.programs import Program
-from lightning_proxy.demo.steps import PARTIES, Step, what_is_wrong
+from lightning_proxy.demo.steps import INCOMING, OFFERED, OUTGOING, Due, Flow, Step
 from lightning_proxy.demo.watcher import DemoFailed, Watcher
 
-NAMES = list(PARTIES)
+FLOWS = {"offered": OFFERED, "incoming": INCOMING, "outgoing": OUTGOING}
+NAMED = {f"{name}: {due.key}": (flow, due) for name, flow in FLOWS.items() for due in flow.steps}
+LATER = {name: (flow, due) for name, (flow, due) in NAMED.items() if due.after is not None}
 
 
-def steps(names: list[str]) -> list[Step]:
-    return [Step.of(name, index) for index, name in enumerate(names)]
+def steps(dues: list[Due]) -> list[Step]:
+    return [
+        Step(name=due.name, from_=due.from_, to=due.to, at_ms=index, kind=due.kind)
+        for index, due in enumerate(dues)
+    ]
+
+
+def in_order(flow: Flow) -> list[Due]:
+    return [due for due in flow.steps for _ in range(due.times)]
 
 
 def programs() -> tuple[Program, Program, Program]:
@@ -22,32 +32,94 @@ def programs() -> tuple[Program, Program, Program]:
     return relay, peer, wallet
 
 
-def test_the_flow_is_legal() -> None:
-    assert what_is_wrong(steps(NAMES)) is None
+@pytest.mark.parametrize("flow", FLOWS.values(), ids=FLOWS)
+def test_the_flow_is_legal(flow: Flow) -> None:
+    assert flow.what_is_wrong(steps(in_order(flow))) is None
+    keys = [due.key for due in flow.steps]
+    assert len(keys) == len(set(keys))
+    assert {due.after for due in flow.steps} - {None} < set(keys)
 
 
 def test_a_real_peer_pings_when_it_likes() -> None:
-    names = [name for name in NAMES if name not in ("ping", "pong")]
-    assert what_is_wrong(steps([*names, "ping", "pong"])) is None
+    pings = [due for due in OFFERED.steps if due.name in ("ping", "pong")]
+    others = [due for due in OFFERED.steps if due not in pings]
+    late = steps([*others, *pings])
+    assert OFFERED.what_is_wrong(late) is None
+    # And it may be the relay that begins.
+    for step in late[-2:]:
+        step.from_, step.to = step.to, step.from_
+    assert OFFERED.what_is_wrong(late) is None
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_missing_and_a_repeated_step(name: str) -> None:
-    assert name in (what_is_wrong(steps([other for other in NAMES if other != name])) or "")
-    assert "2 times" in (what_is_wrong(steps([*NAMES, name])) or "")
+@pytest.mark.parametrize(("flow", "due"), NAMED.values(), ids=NAMED)
+def test_a_missing_and_a_repeated_step(flow: Flow, due: Due) -> None:
+    dues = in_order(flow)
+    missing = list(dues)
+    missing.remove(due)
+    assert due.key in (flow.what_is_wrong(steps(missing)) or "")
+    assert f"{due.times + 1} times" in (flow.what_is_wrong(steps([*dues, due])) or "")
 
 
-@pytest.mark.parametrize("name", NAMES[1:])
-def test_a_step_that_comes_first_is_too_early(name: str) -> None:
-    names = [name, *(other for other in NAMES if other != name)]
-    assert "came before" in (what_is_wrong(steps(names)) or "")
+@pytest.mark.parametrize(("flow", "due"), LATER.values(), ids=LATER)
+def test_a_step_that_comes_first_is_too_early(flow: Flow, due: Due) -> None:
+    rest = in_order(flow)
+    rest.remove(due)
+    assert "came before" in (flow.what_is_wrong(steps([due, *rest])) or "")
+
+
+@pytest.mark.parametrize("flow", [INCOMING, OUTGOING], ids=["incoming", "outgoing"])
+def test_what_waits_for_blocks_waits_for_the_last(flow: Flow) -> None:
+    dues = in_order(flow)
+    ready = next(due for due in dues if due.key == "delegated channel_ready")
+    dues.remove(ready)
+    last = max(index for index, due in enumerate(dues) if due.name == "block")
+    dues.insert(last, ready)
+    wrong = flow.what_is_wrong(steps(dues))
+    assert wrong == "the step delegated channel_ready came before block"
+    assert [due.name for due in dues].count("block") == MINIMUM_DEPTH
+
+
+@pytest.mark.parametrize("flow", [INCOMING, OUTGOING], ids=["incoming", "outgoing"])
+async def test_a_channels_messages_are_the_peers_to_tell(flow: Flow) -> None:
+    watcher = Watcher(flow, lambda _: None)
+    relay, peer, _ = programs()
+    for event in ("accept_channel", "open_channel", "channel_ready"):
+        watcher.take(relay, {"event": event, "timestamp": "2100-01-01T00:00:00Z", "size": 1})
+    assert watcher.steps == []
+    for way, speaker in (("sent", "peer"), ("received", "relay")):
+        watcher.take(peer, {"event": f"channel_ready_{way}", "at": 4102444800.0, "size": 67})
+        assert watcher.steps[-1].key == f"channel_ready {speaker}"
+        assert watcher.steps[-1].bytes == 67
+
+
+async def test_an_answer_has_its_questions_kind() -> None:
+    watcher = Watcher(INCOMING, lambda _: None)
+    relay, *_ = programs()
+    for number, kind in (("1", "channel_keys"), ("2", "funding_signed")):
+        line = {"event": "delegated", "delegation_id": number, "kind": kind}
+        watcher.take(relay, {**line, "timestamp": "2100-01-01T00:00:00Z"})
+    for number in ("2", "1"):
+        line = {"event": "answered", "delegation_id": number}
+        watcher.take(relay, {**line, "timestamp": "2100-01-01T00:00:01Z"})
+    keys = [step.key for step in watcher.steps]
+    assert keys[2:] == ["answered funding_signed", "answered channel_keys"]
+    assert [watcher.count(key) for key in keys] == [1, 1, 1, 1]
+
+
+async def test_what_a_real_peer_goes_on_with_is_no_step() -> None:
+    watcher = Watcher(OFFERED, lambda _: None)
+    relay, *_ = programs()
+    for number, kind in (("1", "channel_keys"), ("2", "funding_signed")):
+        line = {"event": "delegated", "delegation_id": number, "kind": kind}
+        watcher.take(relay, {**line, "timestamp": "2100-01-01T00:00:00Z"})
+    assert [step.key for step in watcher.steps] == ["delegated channel_keys"]
 
 
 async def test_steps_come_in_the_order_in_which_they_happened() -> None:
     shown: list[Step] = []
-    watcher = Watcher(shown.append)
+    watcher = Watcher(OFFERED, shown.append)
     relay, peer, wallet = programs()
-    delegation = {"session_id": "5e", "delegation_id": "de"}
+    delegation = {"session_id": "5e", "delegation_id": "de", "kind": "channel_keys"}
     # The second line tells of what happened first.
     watcher.take(peer, {"event": "pong_received", "at": 4102444802.0, "size": 12})
     watcher.take(peer, {"event": "ping_sent", "at": 4102444801.0, "size": 22})
@@ -72,7 +144,7 @@ async def test_steps_come_in_the_order_in_which_they_happened() -> None:
 async def test_counters_tell_of_a_real_peers_ping(
     counters: dict[str, Any], senders: list[str]
 ) -> None:
-    watcher = Watcher(lambda _: None)
+    watcher = Watcher(OFFERED, lambda _: None)
     *_, wallet = programs()
     for at in (4102444801.0, 4102444802.0):
         watcher.take(wallet, {"event": "counters", "at": at, **counters})
@@ -82,7 +154,7 @@ async def test_counters_tell_of_a_real_peers_ping(
 
 @pytest.mark.parametrize("last", [{"event": "failed", "reason": "it rains"}, None])
 async def test_waiting_ends_with_the_program(last: dict[str, Any] | None) -> None:
-    watcher = Watcher(lambda _: None)
+    watcher = Watcher(OFFERED, lambda _: None)
     relay, *_ = programs()
     watcher.take(relay, {"event": "ready", "url": "u"})
     watcher.take(relay, last)
@@ -93,4 +165,4 @@ async def test_waiting_ends_with_the_program(last: dict[str, Any] | None) -> Non
 
 async def test_waiting_ends_in_time() -> None:
     with pytest.raises(DemoFailed, match=r"the peer never said hello within 0\.01 s"):
-        await Watcher(lambda _: None).said("peer", "hello", 0.01)
+        await Watcher(OFFERED, lambda _: None).said("peer", "hello", 0.01)

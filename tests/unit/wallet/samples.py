@@ -26,8 +26,14 @@ def open_channel(**changes: Any) -> OpenChannel:
     return msgspec.structs.replace(OPEN_CHANNEL, **changes)
 
 
-def delegate(number: int = 1, message: OpenChannel = OPEN_CHANNEL, **changes: Any) -> Delegate:
+def temporary_id(number: int) -> bytes:
+    """Of the channel that the question of this number is about."""
+    return OPEN_CHANNEL.temporary_channel_id if number == 1 else bytes([number] * 32)
+
+
+def delegate(number: int = 1, message: OpenChannel | None = None, **changes: Any) -> Delegate:
     now = time.time()
+    message = message or open_channel(temporary_channel_id=temporary_id(number))
     envelope = Delegate(
         id=f"{number:032x}",
         session_id=SESSION_ID,
@@ -43,7 +49,8 @@ def delegate(number: int = 1, message: OpenChannel = OPEN_CHANNEL, **changes: An
 
 
 def request(number: int = 1, **changes: Any) -> ChannelKeysRequest:
-    return ChannelKeysRequest.from_delegate(delegate(number, open_channel(**changes)))
+    message = open_channel(**{"temporary_channel_id": temporary_id(number), **changes})
+    return ChannelKeysRequest.from_delegate(delegate(number, message))
 
 
 def session_info(session_id: str = SESSION_ID, **changes: Any) -> dict[str, Any]:

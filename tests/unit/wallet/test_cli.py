@@ -1,19 +1,14 @@
 """The command as a program of its own: what it prints, and how it ends."""
 
-import asyncio
 import json
-import os
 import signal
-import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
-import pytest_asyncio
 
-from lightning_proxy.wallet import WalletKeys, reference
+from lightning_proxy.wallet import WalletKeys
+from tests.unit.wallet.program import Program, run
 from tests.unit.wallet.samples import (
     PEER_ADDRESS,
     SEED,
@@ -25,95 +20,6 @@ from tests.unit.wallet.samples import (
 from tests.unit.wallet.scripted_relay import ScriptedRelay
 
 KEYS = WalletKeys(SEED)
-_WAIT = 30.0
-_PROGRAM = "from lightning_proxy.cli.wallet import app; app()"
-
-
-class Program:
-    """One run of `lightning-proxy wallet`."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-
-    @classmethod
-    async def start(cls, *arguments: str, **environment: str) -> "Program":
-        clean = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("LIGHTNING_PROXY_")
-        }
-        return cls(
-            await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-c",
-                _PROGRAM,
-                *arguments,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env={**clean, "COLUMNS": "200", "NO_COLOR": "1", **environment},
-            )
-        )
-
-    async def line(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = await asyncio.wait_for(self.process.stdout.readline(), _WAIT)
-        assert line, (await self.end())[2]
-        value: dict[str, Any] = json.loads(line)
-        return value
-
-    async def until(self, event: str) -> dict[str, Any]:
-        while (line := await self.line())["event"] != event:
-            pass
-        return line
-
-    async def shown_until(self, words: str) -> str:
-        """What it has printed up to the line with these words."""
-        assert self.process.stdout is not None
-        shown = ""
-        while words not in shown:
-            line = await asyncio.wait_for(self.process.stdout.readline(), _WAIT)
-            assert line, shown
-            shown += line.decode()
-        return shown
-
-    def type(self, text: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(text.encode())
-
-    async def end(self) -> tuple[int, str, str]:
-        out, err = await asyncio.wait_for(self.process.communicate(), _WAIT)
-        assert self.process.returncode is not None
-        assert "Traceback" not in err.decode(), err.decode()
-        return self.process.returncode, out.decode(), err.decode()
-
-
-@pytest.fixture
-def wallet(tmp_path: Path) -> dict[str, str]:
-    """A wallet's environment."""
-    file = tmp_path / "wallet.json"
-    reference.create(file, "a passphrase", keys=KEYS, cost=10)
-    return {
-        "LIGHTNING_PROXY_WALLET_FILE": str(file),
-        "LIGHTNING_PROXY_WALLET_PASSPHRASE": "a passphrase",
-    }
-
-
-@pytest.fixture
-def policy(tmp_path: Path) -> str:
-    path = tmp_path / "policy.toml"
-    path.write_text('chains = ["regtest"]\n')
-    return str(path)
-
-
-@pytest_asyncio.fixture
-async def relay() -> AsyncIterator[ScriptedRelay]:
-    async with ScriptedRelay().listen() as relay:
-        yield relay
-
-
-async def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
-    return await (await Program.start(*arguments, **environment)).end()
 
 
 async def test_creating_a_wallet_and_looking_at_it(tmp_path: Path) -> None:
@@ -234,7 +140,7 @@ async def test_watching_and_approving_by_hand(
     code, _, _ = await program.end()
     assert code == 0
     code, out, _ = await run("info", **wallet)
-    assert "accepted as channel 0" in out
+    assert "answered, for channel 0" in out
     assert "refused: the owner of this node declined" in out
 
 

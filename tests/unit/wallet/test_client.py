@@ -5,7 +5,6 @@ from typing import Any, TypeVar
 
 import msgspec
 import pytest
-import pytest_asyncio
 from structlog.testing import capture_logs
 
 from lightning_proxy.bolt.messages import Init, Ping
@@ -84,12 +83,6 @@ class ScriptedSigner:
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome
-
-
-@pytest_asyncio.fixture
-async def relay() -> AsyncIterator[ScriptedRelay]:
-    async with ScriptedRelay().listen() as relay:
-        yield relay
 
 
 class Joined:

@@ -57,6 +57,23 @@ def test_what_is_accepted(policy: Policy, changes: dict[str, Any]) -> None:
         (policy(peers=frozenset()), {}, "chosen peers only"),
         (policy(visibility=("private",)), {}, "public channels are not"),
         (policy(visibility=("public",)), {"channel_flags": 0}, "private channels are not"),
+        (policy(max_to_self_delay=143), {}, "to_self_delay 144 is above 143 blocks"),
+        (
+            REGTEST,
+            {"dust_limit_satoshis": 1063, "channel_reserve_satoshis": 1063},
+            "dust_limit_satoshis 1063 is above 1062",
+        ),
+        (
+            REGTEST,
+            {"channel_reserve_satoshis": 200_001},
+            "channel_reserve_satoshis 200001 is more than a 5th of 1000000 sat",
+        ),
+        (REGTEST, {"max_accepted_htlcs": 0}, "max_accepted_htlcs 0 leaves room for no payment"),
+        (
+            REGTEST,
+            {"htlc_minimum_msat": 990_000_001},
+            "htlc_minimum_msat 990000001 leaves room for no payment",
+        ),
         (policy(allow_no_channel_type=False), {"channel_type": None}, "channel_type is needed"),
         (policy(channel_types=("static_remotekey",)), {}, "option_anchors (bits 12, 22)"),
         (policy(channel_types=("anchors",)), {"channel_type": type_of(12)}, "(bits 12)"),
@@ -86,7 +103,7 @@ def test_what_is_refused_and_why(policy: Policy, changes: dict[str, Any], reason
     ],
 )
 def test_depth(policy: Policy, chain: str, channel_type: bytes | None, depth: int) -> None:
-    wanted = request(chain_hash=CHAIN_HASHES[chain], channel_type=channel_type)
+    wanted = request(chain_hash=CHAIN_HASHES[chain], channel_type=channel_type).open_channel
     assert policy.depth(wanted) == depth
 
 

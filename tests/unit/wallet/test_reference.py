@@ -1,20 +1,28 @@
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
 import pytest_asyncio
 
-from lightning_proxy.bolt.messages import Error, FundingCreated, Message, decode
+from lightning_proxy.bolt.commitment import Role
+from lightning_proxy.chain.simulated import SimulatedChain
+from lightning_proxy.rpc import DelegationKind
 from lightning_proxy.wallet import (
-    Answered,
+    Backoff,
+    ChannelError,
+    ChannelOpened,
+    ChannelProblem,
     ConnectionLost,
     Event,
+    FundingChange,
+    FundingChanged,
     KeystoreError,
-    MessageReceived,
-    Policy,
+    PeerConnected,
+    PeerUnreachable,
     RecordError,
     ReferenceWallet,
     SessionClosed,
@@ -22,15 +30,20 @@ from lightning_proxy.wallet import (
     keystore,
     reference,
 )
-from tests.unit.wallet.samples import OPEN_CHANNEL, SEED, SESSION_ID, delegate, session_info
+from tests.unit.wallet.openings import CONFIRMED, POLICY, Funds, Opening, SigningWallet
+from tests.unit.wallet.play import ByRelay, Play
+from tests.unit.wallet.samples import (
+    PEER,
+    PEER_ADDRESS,
+    SEED,
+    SESSION_ID,
+    session_info,
+)
 from tests.unit.wallet.scripted_relay import ScriptedRelay
 
-FUNDING_CREATED = FundingCreated(
-    temporary_channel_id=OPEN_CHANNEL.temporary_channel_id,
-    funding_txid=b"\x07" * 32,
-    funding_output_index=0,
-    signature=bytes(64),
-)
+QUICK = Backoff(first=0.001, most=0.01)
+
+E = TypeVar("E", bound=Event)
 
 
 @pytest.fixture
@@ -40,68 +53,213 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-@pytest_asyncio.fixture
-async def relay() -> AsyncIterator[ScriptedRelay]:
-    async with ScriptedRelay().listen() as relay:
-        yield relay
+class At:
+    """A reference wallet that watches, at a relay that plays along."""
+
+    def __init__(self, wallet: ReferenceWallet, play: Play) -> None:
+        self.wallet, self.play = wallet, play
+        self.seen: list[Event] = []
+        self._events = wallet.watch()
+
+    async def until(self, kind: type[E]) -> E:
+        async def look() -> E:
+            async for event in self._events:
+                self.seen.append(event)
+                if isinstance(event, kind):
+                    return event
+            raise AssertionError("the events ended")
+
+        return await asyncio.wait_for(look(), 10)
 
 
-async def test_from_a_question_to_the_error_that_frees_the_peers_funds(
+@contextlib.asynccontextmanager
+async def at_relay(
+    path: Path,
+    relay: ScriptedRelay,
+    listed: list[dict[str, Any]] | None = None,
+    sessions: list[dict[str, Any]] | None = None,
+    **options: Any,
+) -> AsyncIterator[At]:
+    welcome = asyncio.create_task(relay.let_in([session_info()] if sessions is None else sessions))
+    async with ReferenceWallet(
+        path,
+        keystore.load(path, "a passphrase"),
+        relay.url,
+        **{"policy": POLICY, "reconnect_backoff": QUICK, **options},
+    ) as wallet:
+        play = Play(await welcome, listed or [])
+        playing = asyncio.create_task(play.run())
+        yield At(wallet, play)
+    await playing
+
+
+async def test_from_a_question_to_an_open_channel(path: Path, relay: ScriptedRelay) -> None:
+    async with (
+        SimulatedChain() as chain,
+        at_relay(path, relay, chain=chain.url, chain_interval=0.01) as at,
+        ByRelay(at.play, reference.record_path(path)) as by_relay,
+    ):
+        opening = Opening(by_relay)
+        watching = asyncio.create_task(at.until(ChannelOpened))
+        await opening.accept()
+        script = opening.peer.channel.funding_scriptpubkey
+        raw, index = chain.faucet(script, 1_000_000)
+        assert index == 0
+        await opening.sign(chain.add_transaction(raw))
+        chain.mine(1)
+        await opening.ready()
+        await at.play.tell(opening.peer_ready())
+        assert await watching == ChannelOpened(opening.channel_id, PEER)
+        while not any(
+            isinstance(event, FundingChanged) and event.change is FundingChange.CONFIRMED
+            for event in at.seen
+        ):
+            await at.until(FundingChanged)
+        assert await at.wallet.record.peer_addresses() == {PEER: PEER_ADDRESS}
+        lost = msgspec.structs.replace(opening.peer.channel.reestablish(), next_commitment_number=9)
+        await at.play.tell(lost.encode())
+        assert (await at.until(ChannelProblem)).state_lost
+
+
+async def test_an_owner_opens_a_channel(path: Path, relay: ScriptedRelay) -> None:
+    funds = Funds()
+    async with (
+        at_relay(path, relay, funder=funds) as at,
+        ByRelay(at.play, reference.record_path(path)) as by_relay,
+    ):
+        session = at.wallet.client.session(SESSION_ID)
+        opening = Opening(by_relay, Role.OPENER)
+        watching = asyncio.create_task(at.until(ChannelOpened))
+        temporary_id = await at.wallet.open_channel(session, 500_000, 7_000, announce=True)
+        raw = await at.play.offered.get()
+        assert raw == (await at.wallet.record.channels())[0].log[0].raw
+        opening.relay.send(raw)
+        opening.peer.hear(raw)
+        wanted = opening.relay.open_channel
+        assert (wanted.temporary_channel_id, wanted.channel_flags) == (temporary_id, 1)
+        assert (wanted.funding_satoshis, wanted.push_msat) == (500_000, 7_000)
+        raw = opening.peer.say(opening.peer.accept_channel(channel_reserve_satoshis=5_000))
+        opening.relay.receive(raw)
+        answer = await opening.wallet.ask(DelegationKind.FUNDING_CREATED, opening.temporary_id, raw)
+        opening.peer.hear(opening.settle(DelegationKind.FUNDING_CREATED, answer))
+        assert [wanted.amount_sat for wanted in funds.asked] == [500_000]
+        assert (await opening.release()).transaction is not None
+        await opening.ready(funding=CONFIRMED)
+        await at.play.tell(opening.peer_ready())
+        await watching
+
+
+async def test_opening_needs_somebody_who_pays_and_a_chain(
     path: Path, relay: ScriptedRelay
 ) -> None:
-    sent: list[Message] = []
-    answers: list[dict[str, Any]] = []
-    goodbye = asyncio.Event()
+    async with at_relay(path, relay) as at:
+        session = at.wallet.client.session(SESSION_ID)
+        with pytest.raises(ChannelError, match="no funder"):
+            await at.wallet.open_channel(session, 500_000)
+    policy = msgspec.structs.replace(POLICY, chains=("regtest", "signet"))
+    async with at_relay(path, relay, funder=Funds(), policy=policy) as at:
+        session = at.wallet.client.session(SESSION_ID)
+        with pytest.raises(ChannelError, match="Say on which chain"):
+            await at.wallet.open_channel(session, 500_000)
+        await at.wallet.open_channel(session, 500_000, chain="signet")
 
-    async def play() -> None:
-        envelope = delegate()
-        question = msgspec.to_builtins(envelope)
-        socket = await relay.let_in([session_info()])
-        await socket.say(id=envelope.id, method="delegate", params=question)
-        answers.append(await socket.hear())
-        await socket.drop()
-        socket = await relay.let_in([session_info()])
-        await socket.say(id=envelope.id, method="delegate", params=question)
-        raw = FUNDING_CREATED.encode().hex()
-        message = {"session_id": SESSION_ID, "sequence": 2, "message": raw}
-        await socket.say(method="message", params=message)
-        closed = {"session_id": SESSION_ID, "reason": "done"}
-        await socket.say(method="closed", params=closed)
-        while len(answers) < 2 or not goodbye.is_set():
-            frame = await socket.hear()
-            match frame.get("method"):
-                case "send":
-                    sent.append(decode(bytes.fromhex(frame["params"]["message"])))
-                    await socket.say(id=frame["id"], result={})
-                case "sessions":
-                    await socket.say(id=frame["id"], result=[session_info()])
-                case "close":
-                    goodbye.set()
-                    await socket.say(id=frame["id"], result={})
-                case None:
-                    answers.append(frame)
 
-    playing = asyncio.create_task(play())
-    keys = keystore.load(path, "a passphrase")
-    policy = Policy(chains=("regtest",))
-    events: list[Event] = []
-    async with ReferenceWallet(path, keys, relay.url, policy=policy) as wallet:
-        async for event in wallet.watch():
-            events.append(event)
-            if isinstance(event, SessionClosed):
-                break
-        await wallet.client.close_session(SESSION_ID)
-        await playing
-        assert await wallet.record.channel_indices() == [0]
-    assert any(isinstance(event, Answered) for event in events)
-    assert any(isinstance(event, MessageReceived) for event in events)
-    assert len(answers) == 2
-    assert answers[0] == answers[1]
-    # LDK knows the channel by its final id already, other peers by the temporary one.
-    assert sent == [
-        Error(channel_id=channel_id, data=b"this wallet cannot sign commitments yet")
-        for channel_id in (OPEN_CHANNEL.temporary_channel_id, FUNDING_CREATED.funding_txid)
+@pytest_asyncio.fixture
+async def opening(path: Path) -> AsyncIterator[Opening]:
+    """A channel in the wallet's record, signed by both."""
+    async with SigningWallet(reference.record_path(path)) as wallet:
+        opening = Opening(wallet)
+        await opening.accept()
+        await opening.sign()
+        await opening.ready()
+        await wallet.record.remember_peer(PEER, PEER_ADDRESS)
+        yield opening
+
+
+def listed(opening: Opening, *messages: bytes) -> list[dict[str, Any]]:
+    return [
+        {
+            "channel_id": opening.channel_id.hex(),
+            "temporary_channel_id": opening.temporary_id.hex(),
+            "peer": PEER.hex(),
+            "state": "ready",
+            "messages": [message.hex() for message in messages],
+        }
     ]
+
+
+async def test_a_wallet_that_was_away_catches_up_when_it_watches(
+    path: Path, relay: ScriptedRelay, opening: Opening
+) -> None:
+    said = listed(opening, opening.peer_ready())
+    async with at_relay(path, relay, said) as at:
+        assert await at.until(ChannelOpened) == ChannelOpened(opening.channel_id, PEER)
+        assert at.play.asked == ["channels"]
+
+
+async def test_and_again_when_the_relay_is_there_again(
+    path: Path, relay: ScriptedRelay, opening: Opening
+) -> None:
+    async with at_relay(path, relay) as at:
+        watching = asyncio.create_task(at.until(ChannelOpened))
+        while at.play.asked != ["channels"]:
+            await asyncio.sleep(0.001)
+        await at.play.socket.drop()
+        play = Play(await relay.let_in([session_info()]), listed(opening, opening.peer_ready()))
+        playing = asyncio.create_task(play.run())
+        await watching
+    await playing
+
+
+async def test_it_connects_again_to_those_with_whom_it_has_channels(
+    path: Path, relay: ScriptedRelay, opening: Opening
+) -> None:
+    async with at_relay(path, relay) as at:
+        at.play.refuse_to_connect = True
+        watching = asyncio.create_task(at.until(PeerConnected))
+        await at.play.close()
+        assert await watching == PeerConnected("77" * 16, PEER)
+        assert any(isinstance(event, SessionClosed) for event in at.seen)
+        unreachable = [event for event in at.seen if isinstance(event, PeerUnreachable)]
+        assert unreachable == [PeerUnreachable(PEER, "Nobody is there.")]
+
+
+async def test_a_session_that_ended_while_it_was_away_is_made_again(
+    path: Path, relay: ScriptedRelay, opening: Opening
+) -> None:
+    async with at_relay(path, relay, sessions=[]) as at:
+        assert await at.until(PeerConnected) == PeerConnected("77" * 16, PEER)
+
+
+async def test_it_leaves_peers_alone_where_it_is_told_to(
+    path: Path, relay: ScriptedRelay, opening: Opening
+) -> None:
+    async with at_relay(path, relay, sessions=[], reconnect=False) as at:
+        watching = asyncio.create_task(at.until(PeerConnected))
+        while at.play.asked != ["channels"]:
+            await asyncio.sleep(0.001)
+        await at.wallet.client.sessions()
+        assert at.play.asked == ["channels", "sessions"]
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+async def test_it_has_nothing_to_ask_without_channels(path: Path, relay: ScriptedRelay) -> None:
+    async with at_relay(path, relay) as at:
+        watching = asyncio.create_task(at.until(SessionClosed))
+        await at.play.close()
+        await watching
+        await at.wallet.client.sessions()
+        assert at.play.asked == ["sessions"]
+
+
+async def test_connecting_remembers_where_the_peer_is(
+    path: Path, relay: ScriptedRelay, opening: Opening
+) -> None:
+    await opening.wallet.record.remember_peer(PEER, "elsewhere")
+    async with at_relay(path, relay, sessions=[]) as at:
+        await at.wallet.connect(PEER_ADDRESS)
+        assert await at.wallet.record.peer_addresses() == {PEER: PEER_ADDRESS}
 
 
 def test_creating_makes_both_files_or_none(tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ def test_a_digest_covers_all_that_an_answer_depends_on() -> None:
         ChannelKeysRequest.from_delegate(envelope).digest
         for envelope in (
             delegate(1),
-            delegate(2, deadline=1.0, sequence=9, decoded=[{}]),  # none of these
+            delegate(2, OPEN_CHANNEL, deadline=1.0, sequence=9, decoded=[{}]),  # none of these
             delegate(1, open_channel(push_msat=1)),
             delegate(1, session_id="66" * 16),
             delegate(1, peer=KEYS.node_id.hex()),

@@ -1,0 +1,227 @@
+"""What a wallet does about its channels without being asked: it listens, catches up and watches."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Final, Self
+
+import structlog
+
+from lightning_proxy.bolt.channel import Channel, ChannelState
+from lightning_proxy.bolt.commitment import Role
+from lightning_proxy.bolt.errors import BoltError
+from lightning_proxy.bolt.messages import (
+    ChannelReady,
+    ChannelReestablish,
+    FundingSigned,
+    Message,
+    decode,
+)
+from lightning_proxy.chain import ChainError, Output, OutputWatch, WatchedOutput
+from lightning_proxy.rpc import ChannelInfo
+from lightning_proxy.wallet.confirmations import OwnChain, difference_of
+from lightning_proxy.wallet.events import (
+    ChannelOpened,
+    ChannelProblem,
+    Event,
+    FundingChange,
+    FundingChanged,
+)
+from lightning_proxy.wallet.record import Ledger, Record, StoredChannel
+from lightning_proxy.wallet.request import Refusal, chain_of
+from lightning_proxy.wallet.steps import hear
+
+_log = structlog.get_logger()
+
+_SIGNED: Final = frozenset({ChannelState.SIGNED, ChannelState.READY})
+
+
+class WalletChannels:
+    """Use as an async context manager: entering begins to watch, where the wallet has a chain.
+
+    `emit` takes events. Methods raise `RecordError`.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        emit: Callable[[Event], None],
+        chain: OwnChain | None = None,
+        *,
+        watch_interval: float = 10.0,
+    ) -> None:
+        self._record = record
+        self._emit = emit
+        self._chain = chain
+        self._watch_interval = watch_interval
+        self._watch: OutputWatch | None = None
+        self._watched: dict[bytes, WatchedOutput] = {}
+        #: What was last told of each.
+        self._told: dict[bytes, FundingChange] = {}
+        self._opened: set[bytes] = set()
+        self._broadcasts: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            if self._chain is not None:
+                self._watch = await stack.enter_async_context(
+                    OutputWatch(self._chain.source, interval=self._watch_interval)
+                )
+                stack.push_async_callback(self._stop_broadcasts)
+            for stored in await self._record.channels():
+                channel = stored.channel()
+                if channel.state is ChannelState.READY:
+                    self._opened.add(channel.channel_id)
+                self._follow(stored, channel)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    # ---- what the peer says ----
+
+    async def received(self, peer: bytes, raw: bytes, message: Message) -> None:
+        """A message of the peer's that came without a question."""
+        match message:
+            case ChannelReady():
+                await self._hear(peer, message.channel_id, (raw,))
+            case ChannelReestablish():
+                await self._reestablished(peer, raw, message)
+
+    async def catch_up(self, listed: Iterable[ChannelInfo]) -> None:
+        """Take what the peer said while this wallet was away, as the relay tells it.
+
+        What the record has is passed over; what contradicts it is told, and never taken.
+        """
+        for info in listed:
+            channel_id, peer = bytes.fromhex(info.channel_id), bytes.fromhex(info.peer)
+            raw_messages = tuple(bytes.fromhex(message) for message in info.messages)
+            await self._hear(peer, channel_id, raw_messages)
+
+    async def look(self, peer: bytes, channel_id: bytes) -> None:
+        """A question about this channel was answered: it may have come further."""
+        found = await self._record.change(lambda ledger: ledger.funded(peer, channel_id))
+        if found is not None:
+            self._advanced(found, found.channel())
+
+    async def _hear(self, peer: bytes, channel_id: bytes, raw_messages: Iterable[bytes]) -> None:
+        try:
+            found = await self._record.change(
+                partial(_hear, peer=peer, channel_id=channel_id, raw_messages=tuple(raw_messages))
+            )
+        except (BoltError, Refusal) as error:
+            self._emit(ChannelProblem(channel_id, peer, str(error)))
+            return
+        if found is not None:
+            self._advanced(found, found.channel())
+
+    async def _reestablished(self, peer: bytes, raw: bytes, message: ChannelReestablish) -> None:
+        """The peer says where it stands; a record that stands elsewhere is an old one."""
+        channel_id = message.channel_id
+        stored = await self._record.change(lambda ledger: ledger.funded(peer, channel_id))
+        if stored is None:
+            self._emit(
+                ChannelProblem(
+                    channel_id,
+                    peer,
+                    "the peer goes on with a channel that this wallet's record does not have",
+                    state_lost=True,
+                )
+            )
+            return
+        channel = stored.reconnected()
+        ours = channel.reestablish()
+        try:
+            channel.receive(raw, message)
+        except BoltError as error:
+            ahead = (
+                message.next_commitment_number > ours.next_commitment_number
+                or message.next_revocation_number > ours.next_revocation_number
+            )
+            self._emit(ChannelProblem(channel_id, peer, str(error), state_lost=ahead))
+
+    # ---- the chain ----
+
+    def _advanced(self, stored: StoredChannel, channel: Channel) -> None:
+        if channel.state is ChannelState.READY and channel.channel_id not in self._opened:
+            self._opened.add(channel.channel_id)
+            self._emit(ChannelOpened(channel.channel_id, stored.peer))
+        self._follow(stored, channel)
+
+    def _follow(self, stored: StoredChannel, channel: Channel) -> None:
+        """From both signatures on, watch the funding output: the owner is told of its end."""
+        if (
+            self._watch is None
+            or self._chain is None
+            or channel.state not in _SIGNED
+            or channel.channel_id in self._watched
+            or self._chain.source.chain != chain_of(channel.open_channel)
+        ):
+            return
+        created = channel.funding_created
+        self._watched[channel.channel_id] = self._watch.watch(
+            created.funding_txid, created.funding_output_index, partial(self._seen, channel)
+        )
+        transaction = stored.funding_transaction
+        if transaction is not None and channel.channel_ready(Role.OPENER) is None:
+            # It may never have left: this wallet may have stopped in between.
+            task = asyncio.create_task(self._broadcast(self._chain, channel, transaction))
+            self._broadcasts.add(task)
+            task.add_done_callback(self._broadcasts.discard)
+
+    async def _broadcast(self, chain: OwnChain, channel: Channel, transaction: bytes) -> None:
+        try:
+            await chain.broadcast(transaction)
+        except ChainError as error:
+            _log.warning(
+                "funding_not_broadcast",
+                channel_id=channel.channel_id.hex(),
+                reason=str(error),
+            )
+
+    async def _stop_broadcasts(self) -> None:
+        for task in self._broadcasts:
+            task.cancel()
+        await asyncio.gather(*self._broadcasts, return_exceptions=True)
+
+    def _seen(self, channel: Channel, output: Output | None) -> None:
+        """The chain shows another picture of a funding output."""
+        change, detail = _change(channel, output)
+        if self._told.get(channel.channel_id) is change:
+            return
+        self._told[channel.channel_id] = change
+        confirmations = 0 if output is None else output.confirmations
+        self._emit(FundingChanged(channel.channel_id, change, confirmations, detail))
+
+
+def _hear(
+    ledger: Ledger, peer: bytes, channel_id: bytes, raw_messages: tuple[bytes, ...]
+) -> StoredChannel | None:
+    """Take what can be taken without an answer: signatures for us, and the peer's readiness."""
+    stored = ledger.funded(peer, channel_id) or ledger.opening(peer, Role.OPENER, channel_id)
+    stored = stored or ledger.opening(peer, Role.ACCEPTER, channel_id)
+    if stored is None:
+        raise Refusal("the relay tells of a channel that this wallet's record does not have")
+    channel = stored.channel()
+    for raw in raw_messages:
+        known = any(e.raw[:2] == raw[:2] for e in channel.log if e.sender is not channel.role)
+        # What calls for an answer comes with its question.
+        if known or isinstance(decode(raw), FundingSigned | ChannelReady):
+            hear(channel, (raw,))
+    ledger.extend(stored, channel)
+    return ledger.by_index(stored.index)
+
+
+def _change(channel: Channel, output: Output | None) -> tuple[FundingChange, str]:
+    if output is None:
+        return FundingChange.GONE, ""
+    difference = difference_of(channel, output)
+    if difference is not None:
+        return FundingChange.DIFFERS, difference
+    if output.spent:
+        return FundingChange.SPENT, ""
+    if output.confirmations >= max(channel.accept_channel.minimum_depth, 1):
+        return FundingChange.CONFIRMED, ""
+    return FundingChange.SEEN, ""

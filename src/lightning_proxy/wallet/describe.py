@@ -1,0 +1,200 @@
+"""What happened to a wallet, as JSON and in words."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from lightning_proxy.bolt.features import Features
+from lightning_proxy.bolt.messages import to_dict
+from lightning_proxy.rpc import DelegationKind, Rejected, Voided
+from lightning_proxy.wallet.events import (
+    Answered,
+    ChannelOpened,
+    ChannelProblem,
+    DelegationReceived,
+    Disconnected,
+    Event,
+    FundingChange,
+    FundingChanged,
+    MessageReceived,
+    PeerConnected,
+    PeerUnreachable,
+    Reconnected,
+    Refused,
+    SessionClosed,
+)
+from lightning_proxy.wallet.request import (
+    ChannelKeysRequest,
+    FundingCreatedRequest,
+    FundingSignedRequest,
+    Request,
+)
+
+_ASKED: Final = {
+    DelegationKind.FUNDING_CREATED: "{peer} accepts the channel: it is to be funded",
+    DelegationKind.FUNDING_SIGNED: "{peer} has funded the channel and signed: our signature is due",
+    DelegationKind.FUNDING_TRANSACTION: "{peer} has signed: the funding transaction may be sent",
+    DelegationKind.CHANNEL_READY: "The funding of the channel with {peer} is deep enough, says the "
+    "relay",
+    DelegationKind.REESTABLISH: "Connected to {peer} again: where does our channel stand?",
+}
+_ANSWERED: Final = {
+    DelegationKind.CHANNEL_KEYS: "Accepted the channel of {peer}",
+    DelegationKind.FUNDING_CREATED: "Signed for the funding of the channel with {peer}",
+    DelegationKind.FUNDING_SIGNED: "Signed the first commitment of {peer}",
+    DelegationKind.FUNDING_TRANSACTION: "Released the funding transaction of the channel with "
+    "{peer}",
+    DelegationKind.CHANNEL_READY: "Our side of the channel with {peer} is ready",
+    DelegationKind.REESTABLISH: "Told {peer} where our channel stands",
+}
+_FUNDING: Final = {
+    FundingChange.SEEN: "waits for confirmations",
+    FundingChange.CONFIRMED: "is confirmed",
+    FundingChange.GONE: "IS GONE from the chain: a reorganisation took it",
+    FundingChange.SPENT: "WAS SPENT: the channel is being closed on the chain",
+    FundingChange.DIFFERS: "IS NOT WHAT WAS AGREED",
+}
+
+
+def describe(event: Event) -> tuple[dict[str, Any], str]:
+    """An event as JSON, and in words."""
+    value: dict[str, Any]
+    match event:
+        case DelegationReceived(request):
+            return _request(request)
+        case Answered(request, answer):
+            value = {
+                "event": "answered",
+                **_about(request),
+                "answer": msgspec.to_builtins(answer),
+            }
+            sentence = _ANSWERED[request.kind].format(peer=short(request.peer)) + "."
+        case Refused(delegation_id, reason):
+            value = {"event": "refused", "delegation_id": delegation_id, "reason": reason}
+            sentence = f"Refused: {reason}."
+        case Voided(id=delegation_id, reason=reason):
+            value = {"event": "voided", "delegation_id": delegation_id, "reason": reason}
+            sentence = f"No answer is needed any more: {reason}."
+        case Rejected(id=delegation_id, code=code, reason=reason):
+            value = {"event": "rejected", "delegation_id": delegation_id, "code": code}
+            value["reason"] = reason
+            sentence = f"The relay did not take the answer: {reason}"
+        case SessionClosed(session_id, reason):
+            value = {"event": "session_closed", "session_id": session_id, "reason": reason}
+            sentence = f"Session {session_id} is over: {reason}."
+        case MessageReceived(session_id, received):
+            value = {
+                "event": "message",
+                "session_id": session_id,
+                "sequence": received.sequence,
+                "raw": received.raw.hex(),
+                "message": None if received.message is None else to_dict(received.message),
+            }
+            size = len(received.raw)
+            sentence = f"Session {session_id}: the peer sent {received.name} ({size} bytes)."
+        case Disconnected(reason):
+            value = {"event": "disconnected", "reason": reason}
+            sentence = f"The relay is gone: {reason}. Trying again."
+        case Reconnected():
+            value = {"event": "reconnected"}
+            sentence = "The relay is there again."
+        case _:
+            return _about_a_channel(event)
+    return value, sentence
+
+
+def _about_a_channel(
+    event: FundingChanged | ChannelOpened | ChannelProblem | PeerConnected | PeerUnreachable,
+) -> tuple[dict[str, Any], str]:
+    value: dict[str, Any]
+    match event:
+        case FundingChanged(channel_id, change, confirmations, detail):
+            value = {"event": "funding", "channel_id": channel_id.hex(), "change": change.value}
+            value |= {"confirmations": confirmations, "detail": detail}
+            sentence = f"The funding of channel {short(channel_id)} {_FUNDING[change]}"
+            sentence += f": {detail}." if detail else "."
+        case ChannelOpened(channel_id, peer):
+            value = {"event": "channel_opened", "channel_id": channel_id.hex(), "peer": peer.hex()}
+            sentence = f"Channel {channel_id.hex()} with {short(peer)} is open."
+        case ChannelProblem(channel_id, peer, reason, state_lost):
+            value = {"event": "problem", "channel_id": channel_id.hex(), "peer": peer.hex()}
+            value |= {"reason": reason, "state_lost": state_lost}
+            sentence = (
+                f"NOT AS IN THE RECORD: channel {short(channel_id)}, {short(peer)}: {reason}."
+            )
+            if state_lost:
+                sentence += (
+                    "\nTHIS WALLET'S RECORD MAY BE AN OLD COPY. Do not close the channel from it: "
+                    "that would forfeit its funds. Bring back the latest record."
+                )
+        case PeerConnected(session_id, peer):
+            value = {"event": "peer_connected", "session_id": session_id, "peer": peer.hex()}
+            sentence = f"Connected to {short(peer)} again, as session {session_id}."
+        case PeerUnreachable(peer, reason):
+            value = {"event": "peer_unreachable", "peer": peer.hex(), "reason": reason}
+            sentence = f"{short(peer)} can't be reached: {reason} Trying again."
+    return value, sentence
+
+
+def _request(request: Request) -> tuple[dict[str, Any], str]:
+    value = {"event": "delegation", **_about(request), "deadline": request.deadline}
+    match request:
+        case ChannelKeysRequest():
+            value["open_channel"] = to_dict(request.open_channel)
+            return value, _wish(request)
+        case FundingCreatedRequest():
+            value["accept_channel"] = to_dict(request.accept_channel)
+        case FundingSignedRequest():
+            value["funding_created"] = to_dict(request.funding_created)
+    return value, _ASKED[request.kind].format(peer=short(request.peer)) + "."
+
+
+def _about(request: Request) -> dict[str, Any]:
+    return {
+        "kind": request.kind.value,
+        "delegation_id": request.delegation_id,
+        "session_id": request.session_id,
+        "peer": request.peer.hex(),
+        "channel_id": request.channel_id.hex(),
+    }
+
+
+def _wish(request: ChannelKeysRequest) -> str:
+    wanted = request.open_channel
+    visibility = "public" if request.is_public else "private"
+    # BOLT #3: feerates count units of weight, of which four are a virtual byte.
+    sat_per_vbyte = wanted.feerate_per_kw * 4 / 1000
+    channel_type = (
+        "none named"
+        if wanted.channel_type is None
+        else str(Features.from_bytes(wanted.channel_type))
+    )
+    lines = (
+        f"Node {request.peer.hex()} wants to open a {visibility} channel on {request.chain}:",
+        f"  amount   {wanted.funding_satoshis:,} sat",
+        f"  pushes   {sat(wanted.push_msat)} sat to this wallet",
+        f"  type     {channel_type}",
+        f"  feerate  {wanted.feerate_per_kw} sat/kw ({sat_per_vbyte:.1f} sat/vB)",
+        f"  answer before {time_of(request.deadline)}",
+    )
+    return "\n".join(lines)
+
+
+def sat(msat: int) -> str:
+    """An amount in satoshis, to the last millisatoshi."""
+    return f"{msat // 1000:,}.{msat % 1000:03}"
+
+
+def short(id_: bytes) -> str:
+    """Enough of a node's or a channel's id to tell it from others."""
+    text = id_.hex()
+    return f"{text[:10]}…{text[-6:]}"
+
+
+def time_of(seconds: float) -> str:
+    """Unix seconds as a date."""
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (OverflowError, OSError, ValueError):
+        return "at no time"

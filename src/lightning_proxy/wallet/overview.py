@@ -1,0 +1,151 @@
+"""The wallet's channels at a glance: what its record says, and what somebody's chain shows."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from msgspec import Struct
+
+from lightning_proxy.bolt.channel import Channel, ChannelState
+from lightning_proxy.bolt.commitment import Role
+from lightning_proxy.bolt.opening import channel_type_of
+from lightning_proxy.chain import ChainSource
+from lightning_proxy.rpc import ChannelInfo
+from lightning_proxy.wallet.confirmations import difference_of
+from lightning_proxy.wallet.policy import Policy
+from lightning_proxy.wallet.record import StoredChannel
+from lightning_proxy.wallet.request import ANNOUNCE_CHANNEL, chain_of
+
+OWN_CHAIN: Final = "own chain source"
+RELAY: Final = "relay"
+
+_STATES: Final = {
+    ChannelState.OFFERED: "offered",
+    ChannelState.ACCEPTED: "accepted, not funded yet",
+    ChannelState.CREATED: "funded, not signed by the peer yet",
+    ChannelState.SIGNED: "waiting for confirmations",
+    ChannelState.READY: "open",
+}
+
+
+class FundingView(Struct, frozen=True, kw_only=True):
+    """What a chain shows of a funding output; `source` says whose chain."""
+
+    source: str
+    #: None: it is not there.
+    confirmations: int | None
+    spent: bool = False
+    #: In what it is not what was agreed.
+    difference: str | None = None
+
+
+class ChannelView(Struct, frozen=True, kw_only=True):
+    """One channel, as an owner sees it. The balances are the record's; no payment moves them yet.
+
+    `unproved_msat` is what the peer pushed and only the relay's word stands for: not counted
+    among `our_balance_msat`, unless the policy says so.
+    """
+
+    channel_id: str
+    peer: str
+    role: str
+    state: str
+    description: str
+    chain: str
+    channel_type: str
+    public: bool
+    capacity_sat: int
+    our_balance_msat: int
+    peer_balance_msat: int
+    unproved_msat: int
+    confirmations_needed: int | None
+    funding: FundingView | None
+
+
+async def overview(
+    channels: Iterable[StoredChannel],
+    policy: Policy,
+    *,
+    source: ChainSource | None = None,
+    listed: Iterable[ChannelInfo] = (),
+) -> list[ChannelView]:
+    """What there is to show; `source` is asked before the relay's list is believed.
+
+    Raises `ChainError`.
+    """
+    by_id = {info.channel_id: info for info in listed}
+    views = []
+    for stored in channels:
+        channel = stored.channel()
+        funding = None
+        if channel.state in (ChannelState.SIGNED, ChannelState.READY):
+            if source is not None and source.chain == chain_of(channel.open_channel):
+                funding = await _by_source(channel, source)
+            elif (info := by_id.get(channel.channel_id.hex())) is not None:
+                seen = None if info.funding is None else info.funding.confirmations
+                funding = FundingView(source=RELAY, confirmations=seen)
+        views.append(_view(stored, channel, funding, policy))
+    return views
+
+
+async def _by_source(channel: Channel, source: ChainSource) -> FundingView:
+    created = channel.funding_created
+    output = await source.output(created.funding_txid, created.funding_output_index)
+    if output is None:
+        return FundingView(source=OWN_CHAIN, confirmations=None)
+    return FundingView(
+        source=OWN_CHAIN,
+        confirmations=output.confirmations,
+        spent=output.spent,
+        difference=difference_of(channel, output),
+    )
+
+
+def _view(
+    stored: StoredChannel, channel: Channel, funding: FundingView | None, policy: Policy
+) -> ChannelView:
+    opened = channel.open_channel
+    is_accepted = channel.state is not ChannelState.OFFERED
+    needed = channel.accept_channel.minimum_depth if is_accepted else None
+    ours = channel.balance_msat(channel.role)
+    proved = (
+        channel.role is Role.OPENER
+        or policy.trust_relay_for_push
+        or _is_proved(funding, needed or 1)
+    )
+    return ChannelView(
+        channel_id=channel.channel_id.hex(),
+        peer=stored.peer.hex(),
+        role=channel.role.value,
+        state=channel.state.value,
+        description=_description(channel, funding),
+        chain=chain_of(opened),
+        channel_type=str(channel_type_of(opened, channel.features)),
+        public=bool(opened.channel_flags & ANNOUNCE_CHANNEL),
+        capacity_sat=opened.funding_satoshis,
+        our_balance_msat=ours if proved else 0,
+        peer_balance_msat=channel.balance_msat(channel.role.other),
+        unproved_msat=0 if proved else ours,
+        confirmations_needed=needed,
+        funding=funding,
+    )
+
+
+def _is_proved(funding: FundingView | None, needed: int) -> bool:
+    """Whether the money is there: the peer's signature for our share is in the record already."""
+    return (
+        funding is not None
+        and funding.source == OWN_CHAIN
+        and funding.difference is None
+        and not funding.spent
+        and (funding.confirmations or 0) >= needed
+    )
+
+
+def _description(channel: Channel, funding: FundingView | None) -> str:
+    if funding is not None and funding.difference is not None:
+        return "funding is not what was agreed"
+    if funding is not None and funding.spent:
+        return "closed on the chain"
+    if channel.state is ChannelState.SIGNED and channel.channel_ready(channel.role) is not None:
+        return "waiting for the peer's channel_ready"
+    return _STATES[channel.state]
