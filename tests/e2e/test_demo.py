@@ -121,10 +121,11 @@ async def test_what_people_see(tmp_path: Path) -> None:
         assert "None of the wallet's private keys is in " in text
 
 
-@pytest.mark.parametrize("outgoing", [False, True], ids=["incoming", "outgoing"])
 @pytest.mark.parametrize(
-    ("flag", "channel_type"),
-    [("--anchors", ANCHORS), ("--static-remotekey", STATIC_REMOTEKEY)],
+    ("flag", "channel_type", "outgoing"),
+    # The other two pairs are in test_wallet_channels, without processes of their own.
+    [("--anchors", ANCHORS, False), ("--static-remotekey", STATIC_REMOTEKEY, True)],
+    ids=["incoming", "outgoing"],
 )
 async def test_a_whole_channel(
     tmp_path: Path, flag: str, channel_type: str, outgoing: bool

@@ -4,6 +4,7 @@
 depends on it; what isn't bound yet is noticed with the first signature that does, or never.
 """
 
+import re
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from enum import Enum
@@ -357,3 +358,12 @@ def test_every_field_of_both_messages_is_in_the_table() -> None:
             fields = set(message.__struct_fields__) - set(Message.__struct_fields__)
             told = {lie.field for lie in TABLE if (lie.wallet, lie.by_wallet) == (role, by_wallet)}
             assert told == fields
+
+
+def test_the_readme_names_every_field_that_is_not_bound() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    _, table = readme.split("**Not bound yet.**")
+    table, _ = table.split("**What a wallet without a chain source can't know:**")
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    named = set(re.findall("`([a-z_]+)`", " ".join(rows))) - {"push_msat"}
+    assert named == {lie.field for lie, outcomes in TABLE.items() if UNBOUND in outcomes}
