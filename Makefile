@@ -34,7 +34,7 @@ demo: $(VENV)/.ready
 	$(BIN)/lightning-proxy demo
 
 test: $(VENV)/.ready
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist worksteal
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

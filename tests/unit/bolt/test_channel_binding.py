@@ -95,7 +95,9 @@ def check(pair: Pair, found: type[Message] | None) -> None:
 
 @pytest.mark.parametrize("push_msat", [0, PUSH_MSAT], ids=["no push", "push"])
 @pytest.mark.parametrize("channel_type", TYPES)
-@pytest.mark.parametrize(("field", "value", "found"), IN_OPEN_CHANNEL)
+@pytest.mark.parametrize(
+    ("field", "value", "found"), IN_OPEN_CHANNEL, ids=[case[0] for case in IN_OPEN_CHANNEL]
+)
 def test_open_channel_changed_on_its_way(
     field: str, value: Any, found: Found, channel_type: str, push_msat: int
 ) -> None:
@@ -105,7 +107,9 @@ def test_open_channel_changed_on_its_way(
 
 @pytest.mark.parametrize("push_msat", [0, PUSH_MSAT], ids=["no push", "push"])
 @pytest.mark.parametrize("channel_type", TYPES)
-@pytest.mark.parametrize(("field", "value", "found"), IN_ACCEPT_CHANNEL)
+@pytest.mark.parametrize(
+    ("field", "value", "found"), IN_ACCEPT_CHANNEL, ids=[case[0] for case in IN_ACCEPT_CHANNEL]
+)
 def test_accept_channel_changed_on_its_way(
     field: str, value: Any, found: Found, channel_type: str, push_msat: int
 ) -> None:
