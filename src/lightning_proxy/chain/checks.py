@@ -8,10 +8,9 @@ from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Final, TypeVar
 
 import msgspec
-from btclib.exceptions import BTClibException
-from btclib.tx import Tx
 
 from lightning_proxy.bolt.chains import chain_name
+from lightning_proxy.bolt.signing import parse_transaction
 from lightning_proxy.chain.source import MINIMUM_FEERATE_PER_KW, ChainError
 
 #: All the bitcoins that there will be, in satoshis.
@@ -124,10 +123,7 @@ def chain_of(genesis: bytes) -> str:
 
 def transaction_id(transaction: bytes) -> bytes:
     """The txid (as in messages) of a transaction of ours; `ValueError` for bytes that are none."""
-    try:
-        return Tx.parse(transaction).id[::-1]
-    except BTClibException as error:
-        raise ValueError(f"no transaction: {error}") from error
+    return parse_transaction(transaction).id[::-1]
 
 
 def check_outpoint(txid: bytes, index: int) -> None:

@@ -15,6 +15,7 @@ from btclib.script.engine import verify_transaction
 from btclib.tx import OutPoint, Tx, TxIn, TxOut
 
 from lightning_proxy.bolt.chains import CHAIN_HASHES
+from lightning_proxy.bolt.signing import parse_transaction
 from lightning_proxy.chain.simulated_api import application
 from lightning_proxy.chain.source import BroadcastRejected, Tip
 
@@ -107,8 +108,8 @@ class SimulatedChain:
         One that is already here counts as success. Raises `BroadcastRejected` with the reason.
         """
         try:
-            tx = Tx.parse(transaction)
-        except (BTClibException, ValueError) as error:
+            tx = parse_transaction(transaction)
+        except ValueError as error:
             raise BroadcastRejected(f"TX decode failed: {error}") from error
         if tx.id not in self._transactions:
             self._check(tx)
