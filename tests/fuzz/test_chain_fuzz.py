@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightning_proxy.bolt.opening import MAXIMUM_MONEY_SAT
 from lightning_proxy.chain import ChainError, ChainSource, Output, SourceURL, checks
 from lightning_proxy.chain.bitcoind import BitcoindSource
 from lightning_proxy.chain.esplora import EsploraSource
@@ -159,7 +160,7 @@ def valid(output: Output | None) -> bool:
     if output is None:
         return True
     assert isinstance(output.scriptpubkey, bytes)
-    assert 0 <= output.amount_sat <= checks.MAX_MONEY_SAT
+    assert 0 <= output.amount_sat <= MAXIMUM_MONEY_SAT
     assert isinstance(output.spent, bool)
     unconfirmed = output.confirmations == 0
     assert unconfirmed == (output.block_height is None) == (output.transaction_index is None)

@@ -20,7 +20,7 @@ from lightning_proxy.bolt.messages import (
     Message,
     OpenChannel,
 )
-from lightning_proxy.chain.checks import MAX_MONEY_SAT
+from lightning_proxy.bolt.opening import MAXIMUM_MONEY_SAT
 from tests.unit.bolt.pair import SIGNED_AT, Pair, opened, snapshot
 from tests.unit.bolt.strategies import messages_of
 
@@ -104,7 +104,7 @@ class AnyBytes(RuleBasedStateMachine):
 
     @rule(
         script=st.binary(max_size=50),
-        amount_sat=st.integers(0, MAX_MONEY_SAT),
+        amount_sat=st.integers(0, MAXIMUM_MONEY_SAT),
         confirmations=st.integers(0, 10**6),
     )
     def observe(self, **seen: Any) -> None:

@@ -17,7 +17,10 @@ MINIMUM_DUST_LIMIT_SAT: Final = 354
 MAXIMUM_ACCEPTED_HTLCS: Final = 483
 #: BOLT #2: the funding below which `option_support_large_channel` isn't needed.
 LARGE_CHANNEL_SAT: Final = 1 << 24
-_MAXIMUM_MONEY_SAT: Final = 21_000_000 * 100_000_000
+#: All the bitcoins that there will be.
+MAXIMUM_MONEY_SAT: Final = 21_000_000 * 100_000_000
+#: BOLT #2 suggests a reserve of one percent of the funding.
+RESERVE_DIVISOR: Final = 100
 #: BOLT #2 leaves "unreasonably large" open; two weeks is lnd's and LDK's limit too.
 MAXIMUM_TO_SELF_DELAY: Final = 2016
 #: BOLT #2 leaves the bounds of the feerate open. Below one satoshi a virtual byte a transaction
@@ -34,7 +37,8 @@ _POINTS: Final = (
     "first_per_commitment_point",
 )
 
-_ANNOUNCE_CHANNEL: Final = 1
+#: BOLT #2: the bit of `channel_flags` by which the opener asks for a public channel.
+ANNOUNCE_CHANNEL: Final = 1
 
 #: The channel types whose commitments are built here (BOLT #2: even bits only), and the bits that
 #: any of them may have besides.
@@ -102,7 +106,7 @@ def check_open_channel(
             f"{message.funding_satoshis} sat; from {LARGE_CHANNEL_SAT} on, both nodes must support "
             "large channels",
         )
-    if message.funding_satoshis > _MAXIMUM_MONEY_SAT:
+    if message.funding_satoshis > MAXIMUM_MONEY_SAT:
         _refuse("funding_satoshis", "more than there will ever be")
     if message.push_msat > 1000 * message.funding_satoshis:
         _refuse("push_msat", f"{message.push_msat} msat is more than the funding")
@@ -197,7 +201,7 @@ def _check_channel_type(message: OpenChannel, channel_type: Features) -> None:
     if frozenset(channel_type.bits) - _TYPE_VARIANTS not in _TYPES:
         _refuse("channel_type", f"{channel_type} is not supported")
     # BOLT #2: an alias hides the channel that an announcement would publish.
-    if message.channel_flags & _ANNOUNCE_CHANNEL and channel_type.requires(
+    if message.channel_flags & ANNOUNCE_CHANNEL and channel_type.requires(
         Feature.OPTION_SCID_ALIAS
     ):
         _refuse("channel_type", "option_scid_alias in a channel to be announced")

@@ -10,11 +10,10 @@ from typing import Final, TypeVar
 import msgspec
 
 from lightning_proxy.bolt.chains import chain_name
+from lightning_proxy.bolt.opening import MAXIMUM_MONEY_SAT
 from lightning_proxy.bolt.signing import parse_transaction
 from lightning_proxy.chain.source import MINIMUM_FEERATE_PER_KW, ChainError
 
-#: All the bitcoins that there will be, in satoshis.
-MAX_MONEY_SAT: Final = 21_000_000 * 100_000_000
 #: A bitcoin a 1000 virtual bytes is no feerate but a mistake; in satoshis a 1000 weight units.
 MAX_FEERATE_PER_KW: Final = 25_000_000
 #: A block's height goes into 3 bytes of a `short_channel_id` (BOLT #7).
@@ -75,7 +74,7 @@ def position(value: int) -> int:
 
 def satoshis(value: int) -> int:
     """An amount in satoshis."""
-    return _between(value, 0, MAX_MONEY_SAT, "amount")
+    return _between(value, 0, MAXIMUM_MONEY_SAT, "amount")
 
 
 def bitcoins(value: Decimal) -> int:

@@ -31,7 +31,12 @@ from lightning_proxy.bolt.messages import (
     decode,
 )
 from lightning_proxy.bolt.messages import Warning as PeerWarning
-from lightning_proxy.bolt.opening import MINIMUM_DUST_LIMIT_SAT, channel_type_of
+from lightning_proxy.bolt.opening import (
+    ANNOUNCE_CHANNEL,
+    MINIMUM_DUST_LIMIT_SAT,
+    RESERVE_DIVISOR,
+    channel_type_of,
+)
 from lightning_proxy.chain import ChainError, ChainSource, Output, OutputWatch, WatchedOutput
 from lightning_proxy.demo.coins import Coin, Faucet, FundingTransaction
 from lightning_proxy.demo.connection import Connection, ConnectionOver, PeerFailed, text_of
@@ -50,8 +55,6 @@ MINIMUM_DEPTH: Final = 3
 _FEERATE_PER_KW: Final = 1_000
 _TO_SELF_DELAY: Final = 144
 _MAX_HTLCS: Final = 483
-_RESERVE_DIVISOR: Final = 100
-_ANNOUNCE_CHANNEL: Final = 1
 _ALL_CHANNELS: Final = bytes(32)
 #: Seconds between attempts to broadcast while the chain source can't be reached.
 _BROADCAST_RETRY: Final = 1.0
@@ -197,7 +200,7 @@ class ChannelPeer:
             funding_satoshis=funding_sat,
             push_msat=opening.push_msat,
             feerate_per_kw=_FEERATE_PER_KW,
-            channel_flags=_ANNOUNCE_CHANNEL if opening.announce else 0,
+            channel_flags=ANNOUNCE_CHANNEL if opening.announce else 0,
             channel_type=CHANNEL_TYPES[opening.channel_type].to_bytes(),
             **_limits(held, funding_sat, MINIMUM_DUST_LIMIT_SAT),
         )
@@ -424,7 +427,7 @@ def _limits(held: PeerChannel, funding_sat: int, least_reserve_sat: int) -> dict
         **asdict(held.secrets.points()),
         "dust_limit_satoshis": MINIMUM_DUST_LIMIT_SAT,
         "max_htlc_value_in_flight_msat": 1000 * funding_sat,
-        "channel_reserve_satoshis": max(funding_sat // _RESERVE_DIVISOR, least_reserve_sat),
+        "channel_reserve_satoshis": max(funding_sat // RESERVE_DIVISOR, least_reserve_sat),
         "htlc_minimum_msat": 1,
         "to_self_delay": _TO_SELF_DELAY,
         "max_accepted_htlcs": _MAX_HTLCS,

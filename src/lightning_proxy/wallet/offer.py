@@ -10,14 +10,17 @@ from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.features import Feature, Features
 from lightning_proxy.bolt.messages import OpenChannel
-from lightning_proxy.bolt.opening import MINIMUM_DUST_LIMIT_SAT
+from lightning_proxy.bolt.opening import (
+    ANNOUNCE_CHANNEL,
+    MINIMUM_DUST_LIMIT_SAT,
+    RESERVE_DIVISOR,
+)
 from lightning_proxy.chain import MINIMUM_FEERATE_PER_KW, ChainError, ChainSource
 from lightning_proxy.wallet.errors import ChannelError
 from lightning_proxy.wallet.keys import ChannelPoints, WalletKeys
 from lightning_proxy.wallet.policy import CHANNEL_TYPES, ChannelType, Policy
 from lightning_proxy.wallet.record import Ledger, Record
-from lightning_proxy.wallet.request import ANNOUNCE_CHANNEL
-from lightning_proxy.wallet.steps import HTLC_MINIMUM_MSAT, RESERVE_DIVISOR, say
+from lightning_proxy.wallet.steps import HTLC_MINIMUM_MSAT, say
 
 #: Blocks within which a commitment should confirm, where a chain source can say what that costs.
 _TARGET_BLOCKS: Final = 6

@@ -7,13 +7,13 @@ from msgspec import Struct
 
 from lightning_proxy.bolt.channel import Channel, ChannelState
 from lightning_proxy.bolt.commitment import Role
-from lightning_proxy.bolt.opening import channel_type_of
+from lightning_proxy.bolt.opening import ANNOUNCE_CHANNEL, channel_type_of
 from lightning_proxy.chain import ChainSource
 from lightning_proxy.rpc import ChannelInfo
 from lightning_proxy.wallet.confirmations import difference_of
 from lightning_proxy.wallet.policy import Policy
 from lightning_proxy.wallet.record import StoredChannel
-from lightning_proxy.wallet.request import ANNOUNCE_CHANNEL, chain_of
+from lightning_proxy.wallet.request import chain_of
 
 OWN_CHAIN: Final = "own chain source"
 RELAY: Final = "relay"

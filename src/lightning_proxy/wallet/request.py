@@ -18,10 +18,9 @@ from lightning_proxy.bolt.messages import (
     OpenChannel,
     decode,
 )
+from lightning_proxy.bolt.opening import ANNOUNCE_CHANNEL
 from lightning_proxy.rpc import Delegate, DelegationKind, FundingSeen
 
-#: BOLT #2: the bit of `channel_flags` by which the opener asks for a public channel.
-ANNOUNCE_CHANNEL: Final = 1
 #: Far more than a peer says about one channel between two of our answers.
 _MAX_MESSAGES: Final = 16
 

@@ -25,7 +25,11 @@ from lightning_proxy.bolt.messages import (
     OpenChannel,
     decode,
 )
-from lightning_proxy.bolt.opening import MINIMUM_DUST_LIMIT_SAT, channel_type_of
+from lightning_proxy.bolt.opening import (
+    MINIMUM_DUST_LIMIT_SAT,
+    RESERVE_DIVISOR,
+    channel_type_of,
+)
 from lightning_proxy.wallet.keys import ChannelPoints, WalletKeys
 from lightning_proxy.wallet.policy import Policy
 from lightning_proxy.wallet.record import Ledger, StoredChannel
@@ -41,8 +45,6 @@ from lightning_proxy.wallet.request import (
 )
 
 HTLC_MINIMUM_MSAT: Final = 1
-#: BOLT #2 suggests a reserve of one percent of the funding.
-RESERVE_DIVISOR: Final = 100
 #: As an integer of JSON, whatever the reader; a block height below 2^24 stays possible.
 _ALIAS_BITS: Final = 63
 

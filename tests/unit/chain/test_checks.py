@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import pytest
 
+from lightning_proxy.bolt.opening import MAXIMUM_MONEY_SAT
 from lightning_proxy.chain import ChainError, checks
 
 
@@ -15,7 +16,7 @@ from lightning_proxy.chain import ChainError, checks
         ("1E-8", 1),
         ("20999999.97690000", 2_099_999_997_690_000),
         ("0.1", 10_000_000),
-        ("21000000", checks.MAX_MONEY_SAT),
+        ("21000000", MAXIMUM_MONEY_SAT),
         ("0E+9999999", 0),
         ("-0.0", 0),
         ("1." + "0" * 300, 100_000_000),
