@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -132,6 +133,7 @@ class Wallet:
         self._events: Stream[Event] = Stream(_MAX_EVENTS)
         self._delegations = Delegations(signer, self._reply, self._events.put)
         self._sessions: dict[str, Session] = {}
+        self._unmet: deque[PeerMessage] = deque(maxlen=_MAX_EVENTS)
         self._errands: set[asyncio.Task[None]] = set()
 
     @property
@@ -385,15 +387,24 @@ class Wallet:
         await self._delegations.take(delegate, session)
 
     def _take_message(self, message: PeerMessage) -> None:
-        if message.session_id in self._sessions:
+        if self._unmet:
+            self._unmet.append(message)
+        elif message.session_id in self._sessions:
             self._put_message(message)
         else:
-            self._run_errand(self._meet(message))
+            self._unmet.append(message)
+            self._run_errand(self._meet())
 
-    async def _meet(self, message: PeerMessage) -> None:
-        """A message of a session that another device of this wallet's made: with whom is it?"""
-        await self.sessions()
-        self._put_message(message)
+    async def _meet(self) -> None:
+        """A message of a session that another device of this wallet's made: with whom is it?
+
+        What comes meanwhile waits, so that nothing overtakes.
+        """
+        try:
+            await self.sessions()
+        finally:
+            while self._unmet:
+                self._put_message(self._unmet.popleft())
 
     def _put_message(self, message: PeerMessage) -> None:
         received = ReceivedMessage(message.sequence, bytes.fromhex(message.message))

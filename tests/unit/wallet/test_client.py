@@ -655,6 +655,35 @@ async def test_a_relay_that_says_no_for_good_ends_the_wallet(relay: ScriptedRela
             await anext(session.messages())
 
 
+async def test_messages_of_an_unknown_session_wait_for_its_peer_in_order(
+    relay: ScriptedRelay,
+) -> None:
+    """Another device made it; whose it is, is asked once, and nothing overtakes."""
+    async with joined(relay) as at:
+        for sequence in (1, 2):
+            params = {"session_id": SESSION_ID, "sequence": sequence, "message": "0012"}
+            await at.socket.say(method="message", params=params)
+        request_id, _ = await at.socket.hear_request("sessions")
+        await at.socket.say(id=request_id, result=[session_info()])
+        await at.socket.say(method="message", params={**params, "sequence": 3})
+        told = [await at.until(MessageReceived) for _ in range(3)]
+        assert [(each.received.sequence, each.peer) for each in told] == [
+            (1, PEER),
+            (2, PEER),
+            (3, PEER),
+        ]
+
+
+async def test_messages_of_a_session_that_nobody_can_name_are_not_lost(
+    relay: ScriptedRelay,
+) -> None:
+    async with joined(relay, request_timeout=0.1) as at:
+        params = {"session_id": SESSION_ID, "sequence": 1, "message": "0012"}
+        await at.socket.say(method="message", params=params)
+        told = await at.until(MessageReceived)
+        assert (told.received.sequence, told.peer) == (1, None)
+
+
 async def test_a_relay_that_is_busy_is_asked_again(relay: ScriptedRelay) -> None:
     async with joined(relay) as at:
         relay.refuse_with = 503
