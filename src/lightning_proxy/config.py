@@ -15,6 +15,7 @@ from lightning_proxy.chain import SourceURL
 from lightning_proxy.logs import LogSettings
 from lightning_proxy.relay import RelaySettings
 from lightning_proxy.relay.dialler import DialPolicy
+from lightning_proxy.relay.store import is_url, parse_url
 from lightning_proxy.rpc import normal_origin
 
 _PREFIX: Final = "LIGHTNING_PROXY"
@@ -38,6 +39,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if self.relay.chain is not None:
             # Its user and password are nobody's to see.
             values["relay"]["chain"] = SourceURL.parse(self.relay.chain).endpoint
+        if self.relay.store is not None and is_url(self.relay.store):
+            values["relay"]["store"] = parse_url(self.relay.store).render_as_string()
         return values
 
 
@@ -171,6 +174,11 @@ def _check(config: Config) -> None:
             SourceURL.parse(config.relay.chain)
         except ValueError as error:
             raise ConfigError(f"relay.chain: {error}") from None
+    if config.relay.store is not None and is_url(config.relay.store):
+        try:
+            parse_url(config.relay.store)
+        except ValueError as error:
+            raise ConfigError(f"relay.store: {error}") from None
     try:
         DialPolicy(config.relay.dial, relay_on_loopback=True)
     except ValueError as error:

@@ -474,7 +474,7 @@ async def test_a_wallet_that_never_reads_is_cut_off_and_finds_its_delegations_ag
             session_id, connection = await open_raw(wallet, peer)
             wallet.stop_reading()
             sending = asyncio.create_task(connection.send(*[b"\x80\x01" + bytes(60_000)] * 300))
-            while server.relay.inbox_of(wallet.node_id).channels:
+            while server.relay.inbox_of(wallet.node_id).sockets:
                 await asyncio.sleep(0.01)
             await sending
             assert list(server.relay.sessions())

@@ -60,10 +60,10 @@ async def wallet(server: Server) -> AsyncIterator[RawWallet]:
 
 
 async def delegated(wallet: RawWallet, kind: str) -> dict[str, Any]:
-    """The next question, which has to be of this kind; messages that are passed on are skipped."""
+    """The next question, which has to be of this kind; what the wallet is told is skipped."""
     while True:
         body = await wallet.event_body()
-        if body["method"] == "message":
+        if body["method"] in ("message", "session_lost", "voided"):
             continue
         assert body["method"] == "delegate", body
         assert body["params"]["kind"] == kind, body

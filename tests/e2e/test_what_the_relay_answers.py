@@ -427,7 +427,7 @@ async def test_a_wallet_that_never_comes_back_is_forgotten(peer: ScriptedPeer) -
     async with relay(forget_after=0.2) as server:
         async with raw_wallet(server.url, secret) as wallet:
             session_id, connection = await wallet.open_session(peer)
-        while server.relay.inbox_of(wallet.node_id).channels:
+        while server.relay.inbox_of(wallet.node_id).sockets:
             await asyncio.sleep(0.01)
         await connection.close()
         while list(server.relay.sessions()):
@@ -453,7 +453,7 @@ async def test_messages_for_a_wallet_that_is_away_wait_and_the_oldest_go_first(
         async with raw_wallet(server.url, secret) as wallet:
             session_id, connection = await wallet.open_session(peer)
             await wallet.call("subscribe", session_id=session_id, raw=True)
-        while server.relay.inbox_of(wallet.node_id).channels:
+        while server.relay.inbox_of(wallet.node_id).sockets:
             await asyncio.sleep(0.01)
         for number in range(100):
             await connection.send(b"\x80\x01" + bytes([number]) * 1000)
@@ -465,5 +465,6 @@ async def test_messages_for_a_wallet_that_is_away_wait_and_the_oldest_go_first(
             assert rest[-1]["sequence"] == 100
             assert rest[-1]["message"] == (b"\x80\x01" + bytes([99]) * 1000).hex()
             await wallet.quiet()
-        assert server.relay.counters.notifications_dropped == first["sequence"] - 1
-        assert server.relay.queued_bytes == 0
+            assert server.relay.counters.notifications_dropped == first["sequence"] - 1
+            await wallet.acknowledge()
+            assert server.relay.queued_bytes == 0

@@ -37,6 +37,7 @@ _SCRIPT = textwrap.dedent(
                     await connection.raw(bytes(200))
                 await wallet.event("voided")
                 await wallet.event("closed")
+            await wallet.acknowledge()
 
     def count():
         gc.collect()

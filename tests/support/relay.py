@@ -50,6 +50,8 @@ class RawWallet:
         self.node_id = PrivateKey(secret).public_key.format()
         self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.ended = asyncio.Event()
+        #: Of the last notification that was taken from `events`.
+        self.position = 0
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
 
     async def listen(self) -> None:
@@ -62,6 +64,10 @@ class RawWallet:
                 elif not waiter.done():
                     waiter.set_result(body)
         self.ended.set()
+
+    async def acknowledge(self) -> None:
+        """Say that what was taken from `events` needs not come again."""
+        await self.call("acknowledge", position=self.position)
 
     async def send_json(self, body: Any) -> None:
         await self.socket.send_str(json.dumps(body))
@@ -79,14 +85,21 @@ class RawWallet:
 
     async def event(self, method: str) -> dict[str, Any]:
         """The next thing the relay says by itself, which has to be this."""
-        body = await asyncio.wait_for(self.events.get(), WAIT)
+        body = await self.event_body()
         assert body.get("method") == method, body
         params: dict[str, Any] = body["params"]
         return params
 
     async def event_body(self) -> dict[str, Any]:
-        """The next thing the relay says by itself, whatever it is."""
-        return await asyncio.wait_for(self.events.get(), WAIT)
+        """The next thing the relay says by itself, whatever it is.
+
+        Positions only grow, and few tests ask for them: they are taken off here.
+        """
+        body = await asyncio.wait_for(self.events.get(), WAIT)
+        if position := body.get("params", {}).pop("position", 0):
+            assert position > self.position, body
+            self.position = position
+        return body
 
     async def event_of(self, method: str) -> dict[str, Any]:
         """The next thing of this kind; what comes before it is passed over."""

@@ -22,10 +22,13 @@ METHODS: dict[str, tuple[type, type | None, str]] = {
     "subscribe": (rpc.Subscribe, rpc.SessionInfo, "wallet"),
     "open_channel": (rpc.OpenChannel, rpc.Done, "wallet"),
     "channels": (rpc.Channels, list[rpc.ChannelInfo], "wallet"),
+    "acknowledge": (rpc.Acknowledge, rpc.Done, "wallet"),
     "delegate": (rpc.Delegate, None, "relay"),
     "message": (rpc.PeerMessage, None, "relay"),
     "closed": (rpc.Closed, None, "relay"),
     "voided": (rpc.Voided, None, "relay"),
+    "session_lost": (rpc.SessionLost, None, "relay"),
+    "slot_used": (rpc.SlotUsed, None, "relay"),
     "rejected": (rpc.Rejected, None, "relay"),
 }
 

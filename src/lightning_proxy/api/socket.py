@@ -15,9 +15,11 @@ from lightning_proxy.api.access import Access, log_address
 from lightning_proxy.api.settings import ApiSettings
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.keys import recover_message_signer
-from lightning_proxy.relay import Inbox, Notification, Relay
+from lightning_proxy.relay import Inbox, Relay
 from lightning_proxy.rpc import (
+    NOTIFICATIONS,
     SUBPROTOCOL,
+    Acknowledge,
     Adopt,
     Authenticate,
     Authenticated,
@@ -25,7 +27,6 @@ from lightning_proxy.rpc import (
     ChannelInfo,
     Channels,
     Close,
-    Closed,
     Connect,
     Connected,
     Delegate,
@@ -34,8 +35,8 @@ from lightning_proxy.rpc import (
     ErrorCode,
     Handshake,
     HandshakeDone,
+    Notification,
     OpenChannel,
-    PeerMessage,
     Rejected,
     RequestId,
     RpcError,
@@ -43,7 +44,6 @@ from lightning_proxy.rpc import (
     SessionInfo,
     Sessions,
     Subscribe,
-    Voided,
     WalletSettings,
     authentication_text,
     decode_envelope,
@@ -65,15 +65,10 @@ _HEARTBEAT: Final = 30.0
 #: Seconds, in so many looks, that queued frames get to leave before a socket is closed.
 _GOODBYE: Final = 0.5
 _GOODBYE_LOOKS: Final = 25
-_NOTIFICATIONS: Final[dict[type, str]] = {
-    PeerMessage: "message",
-    Closed: "closed",
-    Voided: "voided",
-}
 
 
 class WalletSocket:
-    """One socket: a `Channel` of its wallet's inbox, once it has authenticated."""
+    """One socket: a `Socket` of its wallet's inbox, once it has authenticated."""
 
     def __init__(self, relay: Relay, access: Access, settings: ApiSettings) -> None:
         self._relay = relay
@@ -102,6 +97,7 @@ class WalletSocket:
             "subscribe": (Subscribe, self._subscribe),
             "open_channel": (OpenChannel, self._open_channel),
             "channels": (Channels, self._channels),
+            "acknowledge": (Acknowledge, self._acknowledge),
         }
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
@@ -126,13 +122,17 @@ class WalletSocket:
         """Say goodbye: the relay stops."""
         await self._hang_up(WSCloseCode.GOING_AWAY, "the relay is shutting down")
 
-    # ---- the inbox's Channel ----
+    # ---- the inbox's Socket ----
+
+    @property
+    def can_answer(self) -> bool:
+        return True
 
     def delegate(self, envelope: Delegate) -> None:
         self._post(encode_request(envelope.id, "delegate", envelope))
 
     def notify(self, notification: Notification) -> None:
-        self._post(encode_notification(_NOTIFICATIONS[type(notification)], notification))
+        self._post(encode_notification(NOTIFICATIONS[type(notification)], notification))
 
     # ---- authentication ----
 
@@ -269,8 +269,8 @@ class WalletSocket:
         )
         return HandshakeDone(init.hex())
 
-    def _adopt(self, wanted: Adopt) -> SessionInfo:
-        return self._relay.adopt(self._inbox, wanted.session_id)
+    async def _adopt(self, wanted: Adopt) -> SessionInfo:
+        return await self._relay.adopt(self._inbox, wanted.session_id)
 
     def _sessions(self, _: Sessions) -> list[SessionInfo]:
         return [session.describe() for session in self._inbox.sessions.values()]
@@ -296,6 +296,10 @@ class WalletSocket:
 
     async def _channels(self, _: Channels) -> list[ChannelInfo]:
         return await self._relay.channels(self._inbox)
+
+    async def _acknowledge(self, wanted: Acknowledge) -> Done:
+        await self._relay.acknowledge(self._inbox, wanted.position)
+        return Done()
 
     # ---- writing ----
 

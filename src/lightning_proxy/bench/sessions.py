@@ -24,7 +24,7 @@ from lightning_proxy.bench.figures import Figure
 from lightning_proxy.bolt.features import DEFAULT_FEATURES
 from lightning_proxy.bolt.messages import Init
 from lightning_proxy.demo.programs import Program, environ_without_settings
-from lightning_proxy.relay.settings import IN_MEMORY
+from lightning_proxy.relay.store import IN_MEMORY
 from lightning_proxy.transport import CipherState, PeerTransport
 from lightning_proxy.transport.handshake import (
     ACT_ONE_SIZE,

@@ -99,9 +99,9 @@ def serve(
     store: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE",
-            help="Where channels are kept; else lightning-proxy/relay.sqlite in the user's state "
-            "folder.",
+            metavar="FILE|URL",
+            help="What must survive a restart: a file, or postgresql://user:password@host/name; "
+            "else lightning-proxy/relay.sqlite in the user's state folder.",
         ),
     ] = None,
     log_level: Annotated[

@@ -1,20 +1,19 @@
 """The relay: sessions with peers, what it answers itself, and what it asks the wallet."""
 
 from lightning_proxy.relay.counters import Counters
-from lightning_proxy.relay.inbox import Channel, Inbox, Notification
+from lightning_proxy.relay.inbox import Inbox, Socket
 from lightning_proxy.relay.relay import Relay
 from lightning_proxy.relay.session import Session
 from lightning_proxy.relay.settings import DialSettings, RelaySettings
 from lightning_proxy.relay.store import StoreError
 
 __all__ = [
-    "Channel",
     "Counters",
     "DialSettings",
     "Inbox",
-    "Notification",
     "Relay",
     "RelaySettings",
     "Session",
+    "Socket",
     "StoreError",
 ]

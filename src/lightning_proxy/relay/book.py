@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 import structlog
@@ -22,8 +21,8 @@ from lightning_proxy.chain import (
     WatchedOutput,
     open_source,
 )
-from lightning_proxy.relay.settings import IN_MEMORY, RelaySettings
-from lightning_proxy.relay.store import ChannelStore, StoredChannel
+from lightning_proxy.relay.settings import RelaySettings
+from lightning_proxy.relay.store import ChannelStore, Database, StoredChannel
 
 if TYPE_CHECKING:
     from lightning_proxy.relay.session import Session
@@ -39,12 +38,14 @@ _BROADCAST_RETRY: Final = 10.0
 
 
 class ChannelBook:
-    """Use as an async context manager; entering raises `StoreError`, `ChainError`, `ValueError`."""
+    """Use as an async context manager, within the database's.
 
-    def __init__(self, settings: RelaySettings) -> None:
+    Entering raises `StoreError`, `ChainError`, `ValueError`.
+    """
+
+    def __init__(self, settings: RelaySettings, database: Database) -> None:
         self._settings = settings
-        in_memory = settings.store in (None, IN_MEMORY)
-        self._store = ChannelStore(None if in_memory else Path(settings.store or ""))
+        self._store = ChannelStore(database)
         self._source: ChainSource | None = None
         self._watch: OutputWatch
         #: Channels by wallet and peer (node ids), and by wallet.
@@ -56,7 +57,6 @@ class ChannelBook:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._store)
             for pair, count in (await self._store.counts()).items():
                 self._count(pair, count)
             if self._settings.chain is not None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 import structlog
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from lightning_proxy.bolt.messages import decode, to_dict
 from lightning_proxy.relay.questions import Question
@@ -50,9 +50,13 @@ class Delegation:
         self.id = secrets.token_hex(16)
         self.question = question
         self.state = DelegationState.OPEN
+        #: Where it stands among what its wallet is told.
+        self.position = 0
+        #: Whether any socket of the wallet's was asked.
+        self.was_delivered = False
         self._on_over = on_over
         created = time.time()
-        self.envelope = Delegate(
+        self._envelope = Delegate(
             id=self.id,
             session_id=session_id,
             peer=peer.hex(),
@@ -61,17 +65,24 @@ class Delegation:
             sequence=sequence,
             created=created,
             deadline=created + deadlines.seconds,
+            remaining=deadlines.seconds,
             messages=[raw.hex() for raw in messages],
             decoded=[to_dict(decode(raw)) for raw in messages],
             funding=funding,
         )
         self._deadlines = deadlines
-        deadlines.add(self)
+        self._due = deadlines.add(self)
+
+    @property
+    def envelope(self) -> Delegate:
+        """The question as it is sent now, with the time that remains."""
+        remaining = self._due - asyncio.get_running_loop().time()
+        return structs.replace(self._envelope, remaining=max(0.0, remaining))
 
     def settle(self, answer: Raw) -> None:
         """Take the wallet's answer; raises `RpcError`, and stays open, if it is wrong."""
         messages = self.question.settle(answer)
-        _log.debug("answered", session_id=self.envelope.session_id, delegation_id=self.id)
+        _log.debug("answered", session_id=self._envelope.session_id, delegation_id=self.id)
         self._end(DelegationState.SETTLED, "the wallet answered", messages)
 
     def refuse(self, reason: str) -> None:
@@ -106,11 +117,13 @@ class Deadlines:
         self._open: OrderedDict[Delegation, float] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, delegation: Delegation) -> None:
+    def add(self, delegation: Delegation) -> float:
+        """Returns when it is due, by the event loop's clock, which no jump of the wall's moves."""
         loop = asyncio.get_running_loop()
         self._open[delegation] = due = loop.time() + self.seconds
         if self._timer is None:
             self._timer = loop.call_at(due, self._look)
+        return due
 
     def discard(self, delegation: Delegation) -> None:
         self._open.pop(delegation, None)

@@ -1,151 +1,216 @@
 """What the relay holds for one wallet: sessions, open delegations, messages that wait."""
 
+import asyncio
+import heapq
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from operator import attrgetter, itemgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from lightning_proxy.relay.counters import Counters
 from lightning_proxy.relay.delegation import Delegation, DelegationState
+from lightning_proxy.relay.journal import Journal
 from lightning_proxy.relay.settings import RelaySettings
-from lightning_proxy.rpc import Closed, Delegate, ErrorCode, PeerMessage, RpcError, Voided
+from lightning_proxy.rpc import (
+    Closed,
+    Delegate,
+    ErrorCode,
+    Notification,
+    PeerMessage,
+    RpcError,
+    SessionLost,
+    SlotUsed,
+    Voided,
+    WakeReason,
+)
 
 if TYPE_CHECKING:
     from lightning_proxy.relay.session import Session
 
 #: Ids of delegations that are over, kept so that a late answer gets a true error.
 _REMEMBERED = 256
-#: What an envelope around a queued message costs, roughly, in bytes.
+#: What a queued notification costs beside its message, roughly, in bytes.
 _NOTIFICATION_OVERHEAD = 200
-_NOBODY: Final[frozenset["Channel"]] = frozenset()
+_NOBODY: Final[frozenset["Socket"]] = frozenset()
 #: What empty inboxes share. Whoever adds puts a container of the inbox's own in its place first;
 #: who forgets to gets an error from these.
 _NOTHING: Final = cast("dict[str, Any]", MappingProxyType({}))
 _EMPTY_QUEUE: Final = cast("deque[Any]", ())
 
-Notification = PeerMessage | Closed | Voided
+#: What is worth waking a wallet for, and which of its fields the push names.
+_WAKES: Final[dict[type, tuple[WakeReason, Callable[[Any], str]]]] = {
+    PeerMessage: (WakeReason.MESSAGE, attrgetter("session_id")),
+    Closed: (WakeReason.SESSION_LOST, attrgetter("session_id")),
+    SessionLost: (WakeReason.SESSION_LOST, attrgetter("session_id")),
+    SlotUsed: (WakeReason.SLOT_USED, attrgetter("slot_id")),
+}
 
 
-@dataclass(slots=True)
-class QueueBudget:
-    """Bytes that wait in all inboxes together."""
-
-    used: int = 0
-
-
-class Channel(Protocol):
+class Socket(Protocol):
     """One of a wallet's sockets, as the inbox sees it; none of its methods waits or raises."""
+
+    @property
+    def can_answer(self) -> bool: ...
 
     def delegate(self, envelope: Delegate) -> None: ...
 
     def notify(self, notification: Notification) -> None: ...
 
 
+@dataclass(slots=True)
+class Office:
+    """What all inboxes share."""
+
+    settings: RelaySettings
+    counters: Counters
+    journal: Journal
+    #: Called with a wallet (node id), why it is needed and an opaque id; neither waits nor raises.
+    wake: Callable[[bytes, WakeReason, str], None]
+    #: Bytes that wait in all inboxes together.
+    queued_bytes: int = 0
+    #: Set whenever a delegation is over.
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Inbox:
     """`node_id` is the wallet's; None: one session's own, made over REST and not yet adopted.
 
     There may be one for each session, and most are empty: a container is made when it is needed.
+
+    What a wallet is told waits until it acknowledges it, and is told again to each new socket; the
+    journal keeps a copy on disk. Open delegations wait likewise until they are over. An unadopted
+    session's things have no position and no copy.
     """
 
     __slots__ = (
         "_behind",
-        "_budget",
-        "_counters",
+        "_messages",
+        "_notices",
+        "_office",
         "_open",
         "_over",
-        "_queue",
         "_queued_bytes",
-        "_settings",
-        "channels",
         "node_id",
         "sessions",
+        "sockets",
     )
 
-    def __init__(
-        self,
-        node_id: bytes | None,
-        settings: RelaySettings,
-        counters: Counters,
-        budget: QueueBudget,
-    ) -> None:
+    def __init__(self, node_id: bytes | None, office: Office) -> None:
         self.node_id = node_id
         #: By id; what an unadopted session has for its own lists nothing.
         self.sessions: dict[str, Session] = _NOTHING
-        self.channels: tuple[Channel, ...] = ()
-        self._settings = settings
-        self._counters = counters
-        self._budget = budget
+        self.sockets: tuple[Socket, ...] = ()
+        self._office = office
         self._open: dict[str, Delegation] = _NOTHING
         self._over: dict[str, str] = _NOTHING
-        self._queue: deque[tuple[int, Notification]] = _EMPTY_QUEUE
+        #: What is not acknowledged: peers' messages, which may be dropped, and all the rest.
+        self._messages: deque[PeerMessage] = _EMPTY_QUEUE
+        self._notices: deque[Notification] = _EMPTY_QUEUE
         self._queued_bytes = 0
-        self._behind: frozenset[Channel] = _NOBODY
+        self._behind: frozenset[Socket] = _NOBODY
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing goes on here; messages may still wait."""
-        return not (self.sessions or self.channels or self._open)
+        return not (self.sessions or self.sockets or self._open)
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing would be lost by forgetting it."""
-        return self.is_idle and not self._queue
+        return self.is_idle and not self._messages and not self._notices
+
+    @property
+    def is_attended(self) -> bool:
+        """Whether a device is there that can answer."""
+        return any(socket.can_answer for socket in self.sockets)
+
+    @property
+    def queued_bytes(self) -> int:
+        """What waits here to be acknowledged."""
+        return self._queued_bytes
+
+    @property
+    def delegations(self) -> Iterable[Delegation]:
+        """Those that are open, the oldest first."""
+        return self._open.values()
 
     # ---- the wallet's side ----
 
     def check_room(self) -> None:
         """Raise `RpcError` (limit) where another socket would be too many."""
-        if len(self.channels) >= self._settings.max_sockets_per_wallet:
+        if len(self.sockets) >= self._office.settings.max_sockets_per_wallet:
             raise RpcError(
                 ErrorCode.LIMIT,
-                f"This wallet has {len(self.channels)} sockets open already; close one.",
+                f"This wallet has {len(self.sockets)} sockets open already; close one.",
             )
 
-    def attach(self, channel: Channel) -> None:
-        """A socket of the wallet's came: it gets what waits, delegations first, in order."""
-        self.channels = (*self.channels, channel)
+    def attach(self, socket: Socket) -> None:
+        """A socket of the wallet's came: it gets what waits, in the order in which it came."""
+        self.sockets = (*self.sockets, socket)
+        asked = ((each.position, each) for each in self._open.values())
+        told = ((each.position, each) for each in self._waiting())
+        for _, waiting in heapq.merge(asked, told, key=itemgetter(0)):
+            if isinstance(waiting, Delegation):
+                self._ask(socket, waiting)
+            else:
+                socket.notify(waiting)
+
+    def detach(self, socket: Socket) -> None:
+        self.sockets = tuple(other for other in self.sockets if other is not socket)
+        self.set_behind(socket, behind=False)
+        if not self.is_attended:
+            # It may be that nobody read what was sent last.
+            self.wake()
+
+    def wake(self) -> None:
+        """Wake the wallet for all that waits here, if anything does."""
         for delegation in self._open.values():
-            channel.delegate(delegation.envelope)
-        while self._queue:
-            channel.notify(self._dequeue())
+            self._wake(WakeReason.DELEGATION, delegation.id)
+        for queue in (self._notices, self._messages):
+            if queue:
+                self._wake_for(queue[-1])
 
-    def detach(self, channel: Channel) -> None:
-        self.channels = tuple(other for other in self.channels if other is not channel)
-        self.set_behind(channel, behind=False)
-
-    def set_behind(self, channel: Channel, *, behind: bool) -> None:
+    def set_behind(self, socket: Socket, *, behind: bool) -> None:
         """A socket can't keep up, or can again: meanwhile the wallet's peers are not read."""
-        self._behind = self._behind | {channel} if behind else self._behind - {channel}
+        self._behind = self._behind | {socket} if behind else self._behind - {socket}
         for session in self.sessions.values():
             session.pause(paused=bool(self._behind))
 
-    def answer(self, channel: Channel, delegation_id: str, answer: Raw) -> None:
+    def acknowledge(self, position: int) -> None:
+        """The wallet has all notifications up to this position."""
+        for queue in (self._messages, self._notices):
+            while queue and queue[0].position <= position:
+                self._drop(queue)
+
+    def answer(self, socket: Socket, delegation_id: str, answer: Raw) -> None:
         """Settle one of this wallet's delegations; raises `RpcError` if that can't be."""
         delegation = self._find(delegation_id)
         try:
             delegation.settle(answer)
         except RpcError:
-            self._counters.answers_rejected += 1
+            self._office.counters.answers_rejected += 1
             raise
-        self._tell_others(channel, Voided(delegation_id, "another device answered"))
+        self._tell_others(socket, Voided(delegation_id, "another device answered"))
 
-    def refuse(self, channel: Channel, delegation_id: str, reason: str) -> None:
+    def refuse(self, socket: Socket, delegation_id: str, reason: str) -> None:
         """Refuse one of this wallet's delegations; raises `RpcError` if that can't be."""
         self._find(delegation_id).refuse(reason)
-        self._tell_others(channel, Voided(delegation_id, "another device refused"))
+        self._tell_others(socket, Voided(delegation_id, "another device refused"))
 
-    def _tell_others(self, channel: Channel, notification: Voided) -> None:
-        for other in self.channels:
-            if other is not channel:
+    def _tell_others(self, socket: Socket, notification: Voided) -> None:
+        for other in self.sockets:
+            if other is not socket:
                 other.notify(notification)
 
     def _find(self, delegation_id: str) -> Delegation:
         delegation = self._open.get(delegation_id)
         if delegation is not None:
             return delegation
-        self._counters.answers_rejected += 1
+        self._office.counters.answers_rejected += 1
         outcome = self._over.get(delegation_id)
         if outcome is not None:
             raise RpcError(ErrorCode.DELEGATION_OVER, f"This delegation is over: {outcome}.")
@@ -167,55 +232,62 @@ class Inbox:
 
     def open(self, delegation: Delegation) -> None:
         """Ask the wallet, on every socket that it has."""
-        self._counters.delegations += 1
+        self._office.counters.delegations += 1
         self._hold(delegation)
 
     def _hold(self, delegation: Delegation) -> None:
         if not self._open:
             self._open = {}
         self._open[delegation.id] = delegation
-        for channel in self.channels:
-            channel.delegate(delegation.envelope)
+        if self.node_id is None:
+            return
+        delegation.position = next(self._office.journal.positions)
+        self._office.journal.delegated(self.node_id, delegation.envelope)
+        for socket in self.sockets:
+            self._ask(socket, delegation)
+        if not self.is_attended:
+            self._wake(WakeReason.DELEGATION, delegation.id)
+
+    def _ask(self, socket: Socket, delegation: Delegation) -> None:
+        delegation.was_delivered = True
+        socket.delegate(delegation.envelope)
 
     def over(self, delegation: Delegation, sentence: str) -> None:
-        """A delegation ended: count it, remember it; where no answer ended it, tell the wallet."""
-        if delegation.id in self._open:
-            del self._open[delegation.id]
-        self._counters.outcomes[delegation.state] += 1
+        """A delegation ended: count it, remember it.
+
+        Where no answer ended it, the wallet is told; of what it never saw it needs not be told.
+        """
+        if self._open.pop(delegation.id, None) is not None and self.node_id is not None:
+            self._office.journal.settled(delegation.id)
+        self._office.counters.outcomes[delegation.state] += 1
+        self._office.settled.set()
         if not self._over:
             self._over = {}
         self._over[delegation.id] = sentence
         if len(self._over) > _REMEMBERED:
             del self._over[next(iter(self._over))]
-        if delegation.state in (DelegationState.EXPIRED, DelegationState.VOID):
+        unanswered = delegation.state in (DelegationState.EXPIRED, DelegationState.VOID)
+        if unanswered and delegation.was_delivered:
             self.notify(Voided(delegation.id, sentence))
 
     def notify(self, notification: Notification) -> None:
-        """Tell the wallet, now on every socket or later when it comes."""
-        if self.channels:
-            for channel in self.channels:
-                channel.notify(notification)
-            return
-        size = _NOTIFICATION_OVERHEAD
-        if isinstance(notification, PeerMessage):
-            size += len(notification.message)
-        if not self._queue:
-            self._queue = deque()
-        self._queue.append((size, notification))
-        self._queued_bytes += size
-        self._budget.used += size
-        while self._queue and (
-            self._queued_bytes > self._settings.max_queued_bytes_per_wallet
-            or self._budget.used > self._settings.max_queued_bytes
-        ):
-            self._dequeue()
-            self._counters.notifications_dropped += 1
+        """Tell the wallet, on every socket that it has, and later again until it acknowledges."""
+        if self.node_id is not None:
+            position = next(self._office.journal.positions)
+            notification = structs.replace(notification, position=position)
+            self._office.journal.notified(self.node_id, notification)
+        self._enqueue(notification)
+        for socket in self.sockets:
+            socket.notify(notification)
+        self._trim()
+        if not self.is_attended:
+            self._wake_for(notification)
 
-    def _dequeue(self) -> Notification:
-        size, notification = self._queue.popleft()
-        self._queued_bytes -= size
-        self._budget.used -= size
-        return notification
+    def restore(self, notifications: Iterable[Notification]) -> None:
+        """What waited before a restart, by position."""
+        for notification in notifications:
+            self._enqueue(notification)
+        self._trim()
 
     def adopt(self, session: "Session") -> None:
         """Take over a session that no wallet had, with all that waits in its own inbox."""
@@ -233,4 +305,78 @@ class Inbox:
         """All that waits here, in order; then nothing does any more."""
         delegations = list(self._open.values())
         self._open = _NOTHING
-        return delegations, [self._dequeue() for _ in range(len(self._queue))]
+        notifications = list(self._waiting())
+        for queue in (self._messages, self._notices):
+            while queue:
+                self._drop(queue)
+        return delegations, notifications
+
+    # ---- inside ----
+
+    def _waiting(self) -> Iterator[Notification]:
+        return heapq.merge(self._messages, self._notices, key=attrgetter("position"))
+
+    def _enqueue(self, notification: Notification) -> None:
+        if isinstance(notification, PeerMessage):
+            if not self._messages:
+                self._messages = deque()
+            self._messages.append(notification)
+        else:
+            if not self._notices:
+                self._notices = deque()
+            self._notices.append(notification)
+        size = _size_of(notification)
+        self._queued_bytes += size
+        self._office.queued_bytes += size
+
+    def _trim(self) -> None:
+        """Where too much waits, the oldest messages go, then the oldest notices.
+
+        Never delegations, nor what tells of a used key slot: both have caps of their own.
+        """
+        while self._is_full() and self._messages:
+            self._drop(self._messages)
+            self._office.counters.notifications_dropped += 1
+        kept: list[Notification] = []
+        while self._is_full() and self._notices:
+            if isinstance(self._notices[0], SlotUsed):
+                kept.append(self._notices.popleft())
+            else:
+                self._drop(self._notices)
+                self._office.counters.notifications_dropped += 1
+        if kept:
+            self._notices.extendleft(reversed(kept))
+
+    def _is_full(self) -> bool:
+        settings = self._office.settings
+        return (
+            self._queued_bytes > settings.max_queued_bytes_per_wallet
+            or self._office.queued_bytes > settings.max_queued_bytes
+        )
+
+    def _drop(self, queue: deque[Any]) -> None:
+        notification: Notification = queue.popleft()
+        size = _size_of(notification)
+        self._queued_bytes -= size
+        self._office.queued_bytes -= size
+        if self.node_id is not None:
+            self._office.journal.acknowledged(self.node_id, notification.position)
+
+    def _wake_for(self, notification: Notification) -> None:
+        cause = _WAKES.get(type(notification))
+        if cause is not None:
+            reason, id_of = cause
+            self._wake(reason, id_of(notification))
+
+    def _wake(self, reason: WakeReason, opaque_id: str) -> None:
+        if self.node_id is not None:
+            self._office.wake(self.node_id, reason, opaque_id)
+
+
+def _size_of(notification: Notification) -> int:
+    match notification:
+        case PeerMessage(message=message):
+            return _NOTIFICATION_OVERHEAD + len(message)
+        case SlotUsed(open_channel=offered, accept_channel=accepted):
+            return _NOTIFICATION_OVERHEAD + len(offered) + len(accepted)
+    return _NOTIFICATION_OVERHEAD

@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from typing import Self
+
+import structlog
 
 from lightning_proxy.bolt.address import parse
 from lightning_proxy.bolt.chains import CHAIN_HASHES
@@ -14,16 +17,25 @@ from lightning_proxy.relay.book import ChannelBook
 from lightning_proxy.relay.counters import Counters
 from lightning_proxy.relay.delegation import Deadlines
 from lightning_proxy.relay.dialler import Dialler, DialPolicy
-from lightning_proxy.relay.inbox import Inbox, QueueBudget
+from lightning_proxy.relay.inbox import Inbox, Office
+from lightning_proxy.relay.journal import Journal
 from lightning_proxy.relay.keepalive import keep_alive
 from lightning_proxy.relay.own_init import OwnInit
 from lightning_proxy.relay.session import Session
 from lightning_proxy.relay.settings import RelaySettings
-from lightning_proxy.rpc import ChannelInfo, DirectionState, ErrorCode, RpcError, SessionInfo
+from lightning_proxy.relay.store import IN_MEMORY, Database, StoreError
+from lightning_proxy.relay.store.inbox import InboxStore
+from lightning_proxy.rpc import (
+    ChannelInfo,
+    DirectionState,
+    ErrorCode,
+    RpcError,
+    SessionInfo,
+    WakeReason,
+)
 from lightning_proxy.transport import CipherState
 
-#: Seconds that sessions get at shutdown to send what is queued.
-_CLOSE_TIMEOUT = 6.0
+_log = structlog.get_logger()
 
 
 class Relay:
@@ -40,12 +52,11 @@ class Relay:
             settings.dial, DialPolicy(settings.dial, relay_on_loopback=on_loopback)
         )
         self._deadlines = {kind: Deadlines(seconds) for kind, seconds in settings.deadlines.items()}
-        self._book = ChannelBook(settings)
+        self._database = Database(settings.store or IN_MEMORY)
         self._sessions: dict[str, Session] = {}
         self._inboxes: dict[bytes, Inbox] = {}
         self._forgetting: dict[bytes, asyncio.TimerHandle] = {}
         self._unadopted = 0
-        self._budget = QueueBudget()
         self._shutting_down = False
         self._emptied = asyncio.Event()
         # One bound method for all sessions, which keep it.
@@ -59,29 +70,53 @@ class Relay:
 
     async def __aenter__(self) -> Self:
         """Raises `StoreError`, `ChainError`, and `ValueError` for a chain's URL that is none."""
-        await self._book.__aenter__()
-        self._keepalive = asyncio.create_task(
-            keep_alive(
-                self._sessions.values, self.settings.ping_interval, self.settings.pong_timeout
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._database)
+            self._book = await stack.enter_async_context(ChannelBook(self.settings, self._database))
+            store = InboxStore(self._database)
+            self.journal = Journal(store, self._database.run)
+            self._office = Office(self.settings, self.counters, self.journal, self._wake)
+            waiting = await store.recover(self.journal.positions)
+            keepalive = asyncio.create_task(
+                keep_alive(
+                    self._sessions.values, self.settings.ping_interval, self.settings.pong_timeout
+                )
             )
-        )
+            stack.push_async_callback(_cancel, keepalive)
+            stack.push_async_callback(self._close_sessions)
+            # Left first: what was held when the relay went is what the next run reports as lost.
+            await stack.enter_async_context(self.journal)
+            stack.push_async_callback(self._finish_answers)
+            for node_id, notifications in waiting.items():
+                inbox = self.inbox_of(node_id)
+                inbox.restore(notifications)
+                inbox.wake()
+                self.forget_if_idle(inbox)
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._shutting_down = True
-        self._keepalive.cancel()
+        await self._stack.aclose()
+
+    async def _finish_answers(self) -> None:
+        """Let wallets that are there answer what they were asked."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.answers_timeout):
+                while any(i.is_attended and i.delegations for i in self._inboxes.values()):
+                    self._office.settled.clear()
+                    await self._office.settled.wait()
+
+    async def _close_sessions(self) -> None:
         for session in list(self._sessions.values()):
             session.close("the relay is shutting down")
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_TIMEOUT):
+            async with asyncio.timeout(self.settings.close_timeout):
                 while self._sessions:
                     self._emptied.clear()
                     await self._emptied.wait()
         for timer in self._forgetting.values():
             timer.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._keepalive
-        await self._book.__aexit__(*_)
 
     # ---- wallets ----
 
@@ -128,7 +163,7 @@ class Relay:
     @property
     def queued_bytes(self) -> int:
         """Bytes that wait for wallets that are away."""
-        return self._budget.used
+        return self._office.queued_bytes
 
     def sessions(self) -> Iterator[Session]:
         """All sessions, of all wallets."""
@@ -170,7 +205,23 @@ class Relay:
     ) -> bytes:
         """Finish a session's handshake; returns the peer's `init`. Raises `RpcError`."""
         own_init = self._default_init if init is None else OwnInit.read(init)
-        return await session.shake_hands(act_three, _cipher(sending), _cipher(receiving), own_init)
+        answer = await session.shake_hands(
+            act_three, _cipher(sending), _cipher(receiving), own_init
+        )
+        await self._hold(session)
+        return answer
+
+    async def _hold(self, session: Session) -> None:
+        """Make sure that the wallet will be told if this session is lost."""
+        node_id = session.inbox.node_id
+        if node_id is None or session.is_over:
+            return
+        self.journal.held(session.id, node_id, str(session.peer))
+        try:
+            await self.journal.flush()
+        except StoreError:
+            session.close("the relay can't write its state")
+            raise _unavailable() from None
 
     def find(self, inbox: Inbox, session_id: str) -> Session:
         """A session of this wallet's; raises `RpcError` (session_unknown)."""
@@ -186,14 +237,23 @@ class Relay:
             raise _unknown()
         return session
 
-    def adopt(self, inbox: Inbox, session_id: str) -> SessionInfo:
+    async def adopt(self, inbox: Inbox, session_id: str) -> SessionInfo:
         """Give an unadopted session to this wallet; idempotent for its owner."""
         if session_id not in inbox.sessions:
             session = self.find_unadopted(session_id)
             self._check_wallets_room(inbox)
             inbox.adopt(session)
             self._unadopted -= 1
-        return inbox.sessions[session_id].describe()
+            await self._hold(session)
+        return self.find(inbox, session_id).describe()
+
+    async def acknowledge(self, inbox: Inbox, position: int) -> None:
+        """The wallet has all up to this position, and won't be told again."""
+        inbox.acknowledge(position)
+        try:
+            await self.journal.flush()
+        except StoreError:
+            raise _unavailable() from None
 
     async def channels(self, inbox: Inbox) -> list[ChannelInfo]:
         """All channels of this wallet, on a connection or not; raises `StoreError`."""
@@ -209,8 +269,11 @@ class Relay:
 
     # ---- inside ----
 
+    def _wake(self, wallet: bytes, reason: WakeReason, opaque_id: str) -> None:
+        """Called whenever something waits for a wallet that is away."""
+
     def _new_inbox(self, node_id: bytes | None) -> Inbox:
-        return Inbox(node_id, self.settings, self.counters, self._budget)
+        return Inbox(node_id, self._office)
 
     def _check_room(self, inbox: Inbox) -> None:
         if self._shutting_down:
@@ -234,6 +297,7 @@ class Relay:
 
     def _over(self, session: Session) -> None:
         del self._sessions[session.id]
+        self.journal.ended(session.id)
         session.inbox.remove(session)
         if session.inbox.node_id is None:
             self._unadopted -= 1
@@ -248,6 +312,17 @@ def _unknown() -> RpcError:
     return RpcError(
         ErrorCode.SESSION_UNKNOWN, "There is no such session: it is over, or not this wallet's."
     )
+
+
+def _unavailable() -> RpcError:
+    return RpcError(
+        ErrorCode.UNAVAILABLE, "The relay can't write its state at the moment; try again later."
+    )
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _cipher(direction: DirectionState) -> CipherState:

@@ -23,10 +23,6 @@ _DEADLINES = {
 }
 
 
-#: SQLite's own name for it.
-IN_MEMORY = ":memory:"
-
-
 class DialSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the relay dials, and how patiently."""
 
@@ -51,8 +47,8 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Time limits in seconds, caps as counts or bytes."""
 
     dial: DialSettings = field(default_factory=DialSettings)
-    #: The file that channels are kept in; IN_MEMORY: as long as the process lives. `serve` has a
-    #: place for it where this is unset.
+    #: What must survive a restart: a file (SQLite), or postgresql://user:password@host/database;
+    #: ":memory:": as long as the process lives. `serve` has a file for it where this is unset.
     store: str | None = None
     #: Where the relay sees the chain: bitcoind://, btcd:// or esplora+https://. Without one, it is
     #: for the wallets to say when a funding transaction is deep enough.
@@ -85,8 +81,12 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_queued_bytes_per_wallet: Bytes = 1 << 20
     #: The same for all wallets together.
     max_queued_bytes: Bytes = 256 << 20
-    #: What waits for a wallet that has no session any more is kept this long.
-    forget_after: Seconds = 3600.0
+    #: What waits for a wallet that has no session any more is kept this long: 14 days.
+    forget_after: Annotated[float, Meta(gt=0, le=31_536_000)] = 1_209_600.0
+    #: At shutdown, wallets that are there get this long to answer what they were asked.
+    answers_timeout: Seconds = 2.0
+    #: And sessions this long to send what is queued for their peers.
+    close_timeout: Seconds = 4.0
     #: Whatever waits for one wallet socket; a socket that is further behind is closed. From half
     #: of it on, the wallet's peers are not read, so that nothing is lost to a slow wallet.
     max_queued_bytes_per_socket: Bytes = 2 << 20

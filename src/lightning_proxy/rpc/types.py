@@ -46,6 +46,9 @@ FeatureBits = Annotated[str, Meta(pattern=_HEX, max_length=200, description="a f
 #: "pubkey@host:port"
 PeerAddress = Annotated[str, Meta(min_length=66, max_length=400)]
 
+#: Where a notification stands in the wallet's inbox: it only grows.
+Position = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+
 U16 = Annotated[int, Meta(ge=0, le=0xFFFF)]
 U32 = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
 # msgspec bounds integers by 63 bits at most; no amount of BOLT 2 that a node accepts is larger.
@@ -232,7 +235,9 @@ class Delegate(Struct, frozen=True, kw_only=True):
     kind: DelegationKind
     sequence: int
     created: float
+    #: By the relay's clock; `remaining` says the same in seconds from when this was sent.
     deadline: float
+    remaining: float = 0.0
     messages: list[Message]
     decoded: list[dict[str, Any]] = []
     #: With `channel_ready`, where the relay has a chain source.
@@ -349,12 +354,13 @@ class PeerMessage(Struct, frozen=True):
     """relay → wallet: a message of the peer's, as it came.
 
     Numbered by session without gaps: a missing number is a message that was dropped because the
-    wallet was away for too long.
+    wallet was away for too long. It comes again after a reconnection until it is acknowledged.
     """
 
     session_id: Id
     sequence: int
     message: Message
+    position: Position = 0
 
 
 class Closed(Struct, frozen=True):
@@ -362,6 +368,7 @@ class Closed(Struct, frozen=True):
 
     session_id: Id
     reason: str
+    position: Position = 0
 
 
 class Voided(Struct, frozen=True):
@@ -369,6 +376,7 @@ class Voided(Struct, frozen=True):
 
     id: Id
     reason: str
+    position: Position = 0
 
 
 class Rejected(Struct, frozen=True):

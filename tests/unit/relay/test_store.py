@@ -1,15 +1,28 @@
-"""The relay's channels on disk: written whole, read back in order, owned by one relay."""
+"""The relay's state on disk: written whole, read back in order, owned by one relay."""
 
 import asyncio
 import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection
 
 from lightning_proxy.bolt.channel import Entry
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.features import Feature, Features
-from lightning_proxy.relay.store import ChannelStore, StoredChannel, StoreError
+from lightning_proxy.relay.store import (
+    IN_MEMORY,
+    ChannelStore,
+    Database,
+    StoredChannel,
+    StoreError,
+    tables,
+)
 
 WALLET, OTHER_WALLET = b"\x02" + bytes(32), b"\x03" + bytes(32)
 PEER, OTHER_PEER = b"\x02" + b"\x01" * 32, b"\x02" + b"\x02" * 32
@@ -26,6 +39,12 @@ def channel(
     return StoredChannel(wallet, bytes([channel_id]) * 32, peer, Role.ACCEPTER, FEATURES, log)
 
 
+@asynccontextmanager
+async def stored(where: Path | str) -> AsyncIterator[ChannelStore]:
+    async with Database(str(where)) as database:
+        yield ChannelStore(database)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "state" / "relay.sqlite"
@@ -34,11 +53,11 @@ def path(tmp_path: Path) -> Path:
 async def test_what_was_saved_is_there_after_a_restart(path: Path) -> None:
     mine = [channel(), channel(channel_id=2, peer=OTHER_PEER)]
     theirs = channel(OTHER_WALLET)
-    async with ChannelStore(path) as store:
+    async with stored(path) as store:
         assert await store.counts() == {}
         for each in (*mine, theirs):
             assert await store.save(each)
-    async with ChannelStore(path) as store:
+    async with stored(path) as store:
         assert await store.counts() == {
             (WALLET, PEER): 1,
             (WALLET, OTHER_PEER): 1,
@@ -48,12 +67,12 @@ async def test_what_was_saved_is_there_after_a_restart(path: Path) -> None:
         assert await store.channels(WALLET, PEER) == mine[:1]
         assert await store.channels(OTHER_WALLET, PEER) == [theirs]
         assert await store.channels(OTHER_WALLET, OTHER_PEER) == []
-        created = [stored.created for stored in await store.channels(WALLET)]
-        assert created == [stored.created for stored in mine]
+        created = [each.created for each in await store.channels(WALLET)]
+        assert created == [each.created for each in mine]
 
 
 async def test_saving_again_adds_what_is_new_and_changes_nothing(path: Path) -> None:
-    async with ChannelStore(path) as store:
+    async with stored(path) as store:
         await store.save(channel(log=LOG[:2]))
         assert not await store.save(channel())
         assert not await store.save(channel(log=(Entry(Role.ACCEPTER, b"other"),)))
@@ -61,7 +80,7 @@ async def test_saving_again_adds_what_is_new_and_changes_nothing(path: Path) -> 
 
 
 async def test_forgetting_takes_the_messages_along(path: Path) -> None:
-    async with ChannelStore(path) as store:
+    async with stored(path) as store:
         await store.save(channel())
         await store.save(channel(OTHER_WALLET))
         await store.forget(WALLET, channel().channel_id)
@@ -73,19 +92,19 @@ async def test_forgetting_takes_the_messages_along(path: Path) -> None:
 
 
 async def test_in_memory() -> None:
-    async with ChannelStore(None) as store:
+    async with stored(IN_MEMORY) as store:
         await store.save(channel())
         assert await store.channels(WALLET) == [channel()]
 
 
 async def test_one_relay_at_a_time(path: Path) -> None:
-    async with ChannelStore(path):
+    async with Database(str(path)):
         with pytest.raises(StoreError, match="locked"):
-            await ChannelStore(path).__aenter__()
+            await Database(str(path)).__aenter__()
 
 
 async def test_every_commit_is_synced(path: Path) -> None:
-    async with ChannelStore(path) as store, store._transaction() as connection:
+    async with Database(str(path)) as database, database.transaction() as connection:
         for name, value in (("synchronous", 2), ("journal_mode", "wal"), ("foreign_keys", 1)):
             found = (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one()
             assert found == value
@@ -93,13 +112,13 @@ async def test_every_commit_is_synced(path: Path) -> None:
 
 @pytest.mark.parametrize("statement", ["PRAGMA user_version = 99", "PRAGMA application_id = 7"])
 async def test_another_programs_file_is_left_alone(path: Path, statement: str) -> None:
-    async with ChannelStore(path) as store:
+    async with stored(path) as store:
         await store.save(channel())
     database = sqlite3.connect(path)
     database.execute(statement)
     database.close()
     with pytest.raises(StoreError, match="not the state of a relay"):
-        await ChannelStore(path).__aenter__()
+        await Database(str(path)).__aenter__()
 
 
 @pytest.fixture
@@ -110,28 +129,83 @@ def text_file(tmp_path: Path) -> Path:
 
 async def test_what_is_no_database(text_file: Path) -> None:
     with pytest.raises(StoreError, match="not a database"):
-        await ChannelStore(text_file).__aenter__()
+        await Database(str(text_file)).__aenter__()
 
 
 async def test_a_folder_that_cannot_be(text_file: Path) -> None:
     with pytest.raises(StoreError, match="can't be written"):
-        await ChannelStore(text_file / "relay.sqlite").__aenter__()
+        await Database(str(text_file / "relay.sqlite")).__aenter__()
 
 
 async def test_transactions_do_not_mix(path: Path) -> None:
-    async with ChannelStore(path) as store:
+    async with stored(path) as store:
         channels = [channel(channel_id=number) for number in range(50)]
         await asyncio.gather(*map(store.save, channels))
         assert await store.channels(WALLET) == channels
 
 
 async def test_what_comes_after_the_end_is_told_so(path: Path) -> None:
-    async with ChannelStore(path) as store:
+    async with stored(path) as store:
         saves = asyncio.gather(*(store.save(channel(channel_id=n)) for n in range(3)))
         await asyncio.sleep(0)
     # What was asked before is on the disk, and nothing reopens the file.
     await saves
     with pytest.raises(StoreError, match="closed"):
         await store.counts()
-    async with ChannelStore(path) as store:
+    async with stored(path) as store:
         assert await store.counts() == {(WALLET, PEER): 3}
+
+
+async def test_state_from_before_there_were_migrations(path: Path) -> None:
+    async with stored(path) as store:
+        await store.save(channel())
+    database = sqlite3.connect(path)
+    for (table,) in database.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table'"
+    ).fetchall():
+        if table not in ("channels", "channel_messages", "sqlite_sequence"):
+            database.execute(f"DROP TABLE {table}")
+    database.close()
+    async with stored(path) as store:
+        assert await store.channels(WALLET) == [channel()]
+
+
+async def test_the_migrations_make_the_tables_that_the_code_knows(path: Path) -> None:
+    async with Database(str(path)) as database, database.transaction() as connection:
+
+        def differences(sync: Connection) -> list[object]:
+            return list(compare_metadata(MigrationContext.configure(sync), tables.metadata))
+
+        assert await connection.run_sync(differences) == []
+
+
+async def test_a_migration_that_was_cut_short_has_done_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(command, "upgrade", cut)
+        with pytest.raises(StoreError, match="No space left"):
+            await Database(str(path)).__aenter__()
+    async with stored(path) as store:
+        assert await store.counts() == {}
+
+
+async def test_runs_are_counted(path: Path) -> None:
+    runs = []
+    for _ in range(3):
+        async with Database(str(path)) as database:
+            runs.append(database.run)
+    assert runs == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://", "postgresql://user:hunter2@host", "postgresql://user:hunter2@host:port/name"],
+)
+def test_a_url_that_is_none_is_told_without_its_password(url: str) -> None:
+    with pytest.raises(ValueError, match="database") as failure:
+        Database(url)
+    assert "hunter2" not in str(failure.value)

@@ -477,9 +477,10 @@ async def test_a_voided_question_stops_the_work(relay: ScriptedRelay) -> None:
     async with joined(relay, signer=signer) as at:
         await at.ask(1)
         await at.until(DelegationReceived)
-        voided = {"id": f"{1:032x}", "reason": "the peer went away"}
-        await at.socket.say(method="voided", params=voided)
-        assert await at.until(Voided) == Voided(**voided)
+        await at.socket.say(
+            method="voided", params={"id": f"{1:032x}", "reason": "the peer went away"}
+        )
+        assert await at.until(Voided) == Voided(f"{1:032x}", "the peer went away")
         signer.gate.set()
         await at.ask(2)
         assert (await at.socket.hear())["id"] == f"{2:032x}"

@@ -1,0 +1,122 @@
+"""Channels on disk: what both nodes said about each, so that a restart loses none."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import and_, delete, func, select
+
+from lightning_proxy.bolt.channel import ChannelState, Entry
+from lightning_proxy.bolt.commitment import Role
+from lightning_proxy.bolt.features import Features
+from lightning_proxy.bolt.messages import ChannelReady, OpenChannel, decode
+from lightning_proxy.relay.store.database import Database
+from lightning_proxy.relay.store.tables import channel_messages, channels
+from lightning_proxy.rpc import ChannelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChannel:
+    """One channel of a wallet's (node id, 33 bytes) with a peer (likewise), by its messages."""
+
+    wallet: bytes
+    channel_id: bytes
+    peer: bytes
+    role: Role
+    features: Features
+    log: tuple[Entry, ...]
+    #: When it was stored first, in Unix seconds.
+    created: float = field(default_factory=time.time, compare=False)
+
+    def describe(self) -> ChannelInfo:
+        """What the API shows of a channel that is on no connection."""
+        said = [decode(entry.raw) for entry in self.log]
+        opened = said[0]
+        assert isinstance(opened, OpenChannel)  # noqa: S101 - nothing else begins a channel
+        ready = {
+            e.sender for e, m in zip(self.log, said, strict=True) if m.TYPE == ChannelReady.TYPE
+        }
+        return ChannelInfo(
+            channel_id=self.channel_id.hex(),
+            temporary_channel_id=opened.temporary_channel_id.hex(),
+            peer=self.peer.hex(),
+            state=ChannelState.READY if ready == set(Role) else ChannelState.SIGNED,
+            messages=[entry.raw.hex() for entry in self.log if entry.sender is not self.role],
+        )
+
+
+class ChannelStore:
+    """Every method raises `StoreError`. What `save` returned for is on the disk."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def counts(self) -> dict[tuple[bytes, bytes], int]:
+        """How many channels each wallet has with each peer (node ids), where there are any."""
+        query = select(channels.c.wallet, channels.c.peer, func.count()).group_by(
+            channels.c.wallet, channels.c.peer
+        )
+        async with self._database.transaction() as connection:
+            return {
+                (wallet, peer): count for wallet, peer, count in await connection.execute(query)
+            }
+
+    async def channels(self, wallet: bytes, peer: bytes | None = None) -> list[StoredChannel]:
+        """A wallet's channels: all, or those with this peer."""
+        mine = channels.c.wallet == wallet
+        if peer is not None:
+            mine = and_(mine, channels.c.peer == peer)
+        query = (
+            select(channels, channel_messages.c.sender, channel_messages.c.raw)
+            .join(channel_messages)
+            .where(mine)
+            .order_by(channels.c.channel_id, channel_messages.c.position)
+        )
+        async with self._database.transaction() as connection:
+            rows = (await connection.execute(query)).all()
+        return _channels_of(rows)
+
+    async def save(self, channel: StoredChannel) -> bool:
+        """Write a channel, or the messages that it has more than it had; whether it is new."""
+        key = {"wallet": channel.wallet, "channel_id": channel.channel_id}
+        row = {
+            **key,
+            "peer": channel.peer,
+            "role": channel.role.value,
+            "features": channel.features.to_bytes(),
+            "created": channel.created,
+        }
+        entries = [
+            {**key, "position": position, "sender": entry.sender.value, "raw": entry.raw}
+            for position, entry in enumerate(channel.log)
+        ]
+        async with self._database.transaction() as connection:
+            added = await connection.execute(self._database.insert_new(channels), row)
+            await connection.execute(self._database.insert_new(channel_messages), entries)
+            return bool(added.rowcount)
+
+    async def forget(self, wallet: bytes, channel_id: bytes) -> None:
+        """Remove a channel."""
+        this = and_(channels.c.wallet == wallet, channels.c.channel_id == channel_id)
+        async with self._database.transaction() as connection:
+            await connection.execute(delete(channels).where(this))
+
+
+def _channels_of(rows: Sequence[Any]) -> list[StoredChannel]:
+    logs: dict[bytes, list[Entry]] = {}
+    for row in rows:
+        logs.setdefault(row.channel_id, []).append(Entry(Role(row.sender), row.raw))
+    first = {row.channel_id: row for row in reversed(rows)}
+    return [
+        StoredChannel(
+            row.wallet,
+            channel_id,
+            row.peer,
+            Role(row.role),
+            Features.from_bytes(row.features),
+            tuple(logs[channel_id]),
+            row.created,
+        )
+        for channel_id, row in sorted(first.items())
+    ]

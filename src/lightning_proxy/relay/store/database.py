@@ -1,0 +1,212 @@
+"""The database below the relay's state: SQLite by a file's name, PostgreSQL by a URL."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, Self
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import URL, Connection, Insert, Table, event, inspect, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import StaticPool
+
+from lightning_proxy.relay.store import tables
+
+#: SQLite's own name for it.
+IN_MEMORY: Final = ":memory:"
+_POSTGRESQL: Final = ("postgresql://", "postgres://")
+#: SQLite's `application_id`, and the number that PostgreSQL's advisory lock is known by.
+_APPLICATION_ID: Final = 0x4C505352  # "LPSR"
+#: SQLite's `user_version` before there were migrations, and what those call that state.
+_BEFORE_MIGRATIONS: Final = 1
+_FIRST_REVISION: Final = "0001"
+#: Seconds; a relay that is just going away lets go of the file within that.
+_BUSY_TIMEOUT: Final = 1.0
+#: Seconds that PostgreSQL gets for a connection, and for a statement.
+_CONNECT_TIMEOUT: Final = 5.0
+_STATEMENT_TIMEOUT: Final = 10.0
+
+
+class StoreError(Exception):
+    """The relay's state can't be read or written; the text says where and why."""
+
+
+class Database:
+    """Use as an async context manager. Every method raises `StoreError`.
+
+    `where` is a file, IN_MEMORY, or a URL "postgresql://user:password@host/database". What a
+    transaction wrote is on the disk when it ends. One relay at a time may use a database: two would
+    each sign for the other's sessions.
+
+    There is one connection: on it SQLite has its exclusive lock and PostgreSQL its advisory lock,
+    so that nothing can be written after the lock was lost.
+    """
+
+    #: The number of this run, larger than that of every run before; known once it is entered.
+    run: int
+
+    def __init__(self, where: str) -> None:
+        self._is_postgresql = where.startswith(_POSTGRESQL)
+        #: For sentences: without the user and the password.
+        self.name = where
+        if self._is_postgresql:
+            self._url = parse_url(where)
+            self.name = f"{self._url.host}/{self._url.database}"
+        self._where = where
+        self._engine: AsyncEngine
+        self._is_open = False
+        # One connection has one transaction at a time.
+        self._lock = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        async with self._explained():
+            self._engine = self._postgresql() if self._is_postgresql else self._sqlite()
+            try:
+                async with self._engine.begin() as connection:
+                    if not self._is_postgresql:
+                        await self._check_sqlite(connection)
+                    await connection.run_sync(_migrate)
+                    started = await connection.execute(
+                        tables.runs.insert().returning(tables.runs.c.number),
+                        {"started": time.time()},
+                    )
+                    self.run = started.scalar_one()
+            except BaseException:
+                await self._engine.dispose()
+                raise
+        self._is_open = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        async with self._lock:
+            self._is_open = False
+            await self._engine.dispose()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """What is done inside is done as a whole, and on the disk afterwards; or not at all."""
+        async with self._lock, self._explained():
+            if not self._is_open:
+                raise StoreError("The relay's state is closed.")
+            async with self._engine.begin() as connection:
+                yield connection
+
+    def insert_new(self, table: Table) -> Insert:
+        """An INSERT that leaves rows alone that are there."""
+        if self._is_postgresql:
+            return postgresql.insert(table).on_conflict_do_nothing()
+        return sqlite.insert(table).on_conflict_do_nothing()
+
+    # ---- inside ----
+
+    def _sqlite(self) -> AsyncEngine:
+        if self._where != IN_MEMORY:
+            Path(self._where).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        engine = create_async_engine(
+            f"sqlite+aiosqlite:///{self._where}",
+            poolclass=StaticPool,
+            connect_args={"timeout": _BUSY_TIMEOUT},
+        )
+        event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin)
+        return engine
+
+    def _postgresql(self) -> AsyncEngine:
+        engine = create_async_engine(
+            self._url,
+            pool_size=1,
+            max_overflow=0,
+            connect_args={"timeout": _CONNECT_TIMEOUT, "command_timeout": _STATEMENT_TIMEOUT},
+        )
+        event.listen(engine.sync_engine, "connect", self._lock_postgresql)
+        return engine
+
+    def _lock_postgresql(self, connection: Any, _: object) -> None:
+        """For each new connection: after the server was away, another relay may have come."""
+        cursor = connection.cursor()
+        cursor.execute(f"SELECT pg_try_advisory_lock({_APPLICATION_ID})")
+        if not cursor.fetchone()[0]:
+            raise StoreError(f"{self.name} is in use by another relay.")
+        if self._is_open:
+            cursor.execute("SELECT max(number) FROM runs")
+            if cursor.fetchone()[0] != self.run:
+                raise StoreError(f"{self.name} was used by another relay meanwhile.")
+        connection.commit()
+        cursor.close()
+
+    async def _check_sqlite(self, connection: AsyncConnection) -> None:
+        application_id = await _pragma(connection, "application_id")
+        version = await _pragma(connection, "user_version")
+        is_new = application_id == version == 0
+        if not is_new and (application_id, version) != (_APPLICATION_ID, _BEFORE_MIGRATIONS):
+            raise StoreError(f"{self.name} is not the state of a relay of this version.")
+        await connection.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
+        await connection.exec_driver_sql(f"PRAGMA user_version = {_BEFORE_MIGRATIONS}")
+
+    @asynccontextmanager
+    async def _explained(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            # The cause's first line alone: what follows, and SQLAlchemy's text, repeat values.
+            reason = str(getattr(error, "orig", None) or type(error).__name__).partition("\n")[0]
+            raise StoreError(f"The relay's state in {self.name} failed: {reason}.") from None
+        except (OSError, TimeoutError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise StoreError(f"{self.name} can't be written: {reason}.") from None
+
+
+def parse_url(url: str) -> URL:
+    """SQLAlchemy's URL of a PostgreSQL database; raises `ValueError`, repeating no password."""
+    try:
+        parsed = make_url(url).set(drivername="postgresql+asyncpg")
+    except (ArgumentError, ValueError):
+        raise ValueError("write postgresql://user:password@host:port/database") from None
+    if not parsed.database:
+        raise ValueError("it names no database: postgresql://user:password@host:port/database")
+    return parsed
+
+
+def is_url(where: str) -> bool:
+    """Whether a store's setting names a server and not a file."""
+    return where.startswith(_POSTGRESQL)
+
+
+def _set_up_sqlite(connection: Any, _: object) -> None:
+    # `_begin` begins: sqlite3 itself would leave schema changes outside any transaction.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    # What is promised to a peer or a wallet must survive a power cut, so every commit is synced;
+    # an exclusive lock lets no other relay in.
+    for pragma in (
+        "locking_mode = EXCLUSIVE",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _migrate(connection: Connection) -> None:
+    """Bring the schema to what this version needs, inside the caller's transaction."""
+    config = Config()
+    config.set_main_option("script_location", "lightning_proxy.relay.store:migrations")
+    config.attributes["connection"] = connection
+    present = inspect(connection).get_table_names()
+    if "alembic_version" not in present and tables.channels.name in present:
+        command.stamp(config, _FIRST_REVISION)
+    command.upgrade(config, "head")
+
+
+async def _pragma(connection: AsyncConnection, name: str) -> int:
+    return int((await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one())

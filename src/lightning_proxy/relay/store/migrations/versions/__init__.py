@@ -1,0 +1,1 @@
+"""In their order; what was released is never changed again."""
