@@ -158,7 +158,9 @@ class WalletSocket:
             self._inbox = self._relay.inbox_of(node_id)
             self._inbox.check_room()
             sessions = [session.describe() for session in self._inbox.sessions.values()]
-            result = Authenticated(node_id.hex(), self._wallet_settings(), sessions)
+            result = Authenticated(
+                node_id.hex(), self._wallet_settings(), sessions, self._relay.identity
+            )
             self._post(encode_result(request_id, result))
             self._inbox.attach(self)
             # What waited for the wallet is bounded by itself; the cap is for what comes on top.

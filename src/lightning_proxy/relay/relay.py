@@ -151,6 +151,11 @@ class Relay:
         return self._new_inbox(None)
 
     @property
+    def identity(self) -> str:
+        """Of the inboxes: as long as their database lives."""
+        return self._database.identity
+
+    @property
     def wallets(self) -> int:
         """How many wallets have something here."""
         return len(self._inboxes)

@@ -123,6 +123,8 @@ class Authenticated(Struct, frozen=True):
     node_id: NodeId
     settings: WalletSettings
     sessions: list[SessionInfo]
+    #: Positions are the inbox's; another one of the wallet's at this relay has another id.
+    inbox: Id
 
 
 class Connect(Struct, frozen=True):

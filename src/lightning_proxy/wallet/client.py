@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeVar
@@ -16,6 +16,8 @@ from lightning_proxy.bolt.address import NodeAddress, parse
 from lightning_proxy.bolt.errors import AddressError, BoltError
 from lightning_proxy.bolt.messages import Init, decode
 from lightning_proxy.rpc import (
+    NOTIFICATIONS,
+    Acknowledge,
     Adopt,
     ChannelInfo,
     Channels,
@@ -30,12 +32,15 @@ from lightning_proxy.rpc import (
     ErrorCode,
     Handshake,
     HandshakeDone,
+    Notification,
     OpenChannel,
     PeerMessage,
     Rejected,
     RpcError,
     SessionInfo,
+    SessionLost,
     Sessions,
+    SlotUsed,
     Voided,
     WalletSettings,
     decode_params,
@@ -61,6 +66,7 @@ from lightning_proxy.wallet.events import (
     SessionClosed,
 )
 from lightning_proxy.wallet.keys import WalletKeys
+from lightning_proxy.wallet.positions import Positions
 from lightning_proxy.wallet.session import Session
 from lightning_proxy.wallet.signer import Signer
 from lightning_proxy.wallet.stream import Stream
@@ -79,6 +85,10 @@ _FINAL: Final = frozenset(
         ErrorCode.METHOD_UNKNOWN.code,
     }
 )
+
+_NOTIFICATIONS: Final[dict[object, type[Any]]] = {
+    method: kind for kind, method in NOTIFICATIONS.items()
+}
 
 T = TypeVar("T")
 
@@ -109,6 +119,10 @@ class Wallet:
 
     `signer` answers delegations; without one they stay open. `token` is the operator's access
     token. `on_frame` sees all that crosses the relay's socket, transport keys included.
+
+    What the relay keeps for this wallet comes again until it is acknowledged, and never twice out
+    of here. That is done as soon as it is among `events`; who has to store messages first says
+    `acknowledge=False` and calls `acknowledge` with their positions.
     """
 
     def __init__(
@@ -121,6 +135,7 @@ class Wallet:
         on_frame: OnFrame | None = None,
         backoff: Backoff | None = None,
         request_timeout: float = _REQUEST_TIMEOUT,
+        acknowledge: bool = True,
     ) -> None:
         normal_origin(relay_url)  # raises ValueError here, not when it is dialled
         self.settings: WalletSettings | None = None
@@ -133,6 +148,8 @@ class Wallet:
         self._events: Stream[Event] = Stream(_MAX_EVENTS)
         self._delegations = Delegations(signer, self._reply, self._events.put)
         self._sessions: dict[str, Session] = {}
+        self._positions = Positions(self.acknowledge, self._run_errand)
+        self._acknowledges = acknowledge
         self._unmet: deque[PeerMessage] = deque(maxlen=_MAX_EVENTS)
         self._errands: set[asyncio.Task[None]] = set()
 
@@ -242,6 +259,10 @@ class Wallet:
         """Close a session of this wallet's, known here or not."""
         await self.request("close", Close(session_id), Done)
 
+    async def acknowledge(self, position: int) -> None:
+        """Tell the relay that nothing up to this position needs to come again."""
+        await self.request("acknowledge", Acknowledge(position), Done)
+
     def events(self) -> AsyncIterator[Event]:
         """All that happens from the first connection on, for one reader, until the wallet ends.
 
@@ -273,6 +294,7 @@ class Wallet:
             self._http, self._relay_url, self._keys, self._token, self._on_frame
         )
         self.settings = connection.authenticated.settings
+        self._positions.connected(connection.authenticated.inbox)
         try:
             for info in connection.authenticated.sessions:
                 self._know(info)
@@ -328,7 +350,7 @@ class Wallet:
     async def _give_up(self, session_id: str) -> None:
         await self.close_session(session_id)
 
-    def _run_errand(self, work: Coroutine[Any, Any, None]) -> None:
+    def _run_errand(self, work: Awaitable[None]) -> None:
         """Something that nobody waits for, and that may fail."""
 
         async def run() -> None:
@@ -364,15 +386,10 @@ class Wallet:
             match envelope.method:
                 case "delegate":
                     await self._take_delegate(decode_params(envelope.params, Delegate))
-                case "message":
-                    self._take_message(decode_params(envelope.params, PeerMessage))
+                case method if method in _NOTIFICATIONS:
+                    self._take_notification(decode_params(envelope.params, _NOTIFICATIONS[method]))
                     # A burst arrives without a pause: whoever reads messages gets a turn for each.
                     await asyncio.sleep(0)
-                case "closed":
-                    closed = decode_params(envelope.params, Closed)
-                    self._session_over(closed.session_id, closed.reason)
-                case "voided":
-                    self._delegations.void(decode_params(envelope.params, Voided))
                 case "rejected":
                     self._events.put(decode_params(envelope.params, Rejected))
                 case _:
@@ -385,6 +402,24 @@ class Wallet:
     async def _take_delegate(self, delegate: Delegate) -> None:
         session = self._sessions.get(delegate.session_id)
         await self._delegations.take(delegate, session)
+
+    def _take_notification(self, notification: Notification) -> None:
+        if not self._positions.is_new(notification.position):
+            return
+        match notification:
+            case PeerMessage():
+                self._take_message(notification)
+            case Closed():
+                self._session_over(notification.session_id, notification.reason)
+            case Voided():
+                self._delegations.void(notification)
+            case SessionLost():
+                self._session_over(notification.session_id, "the relay was restarted")
+                self._events.put(notification)
+            case SlotUsed():
+                self._events.put(notification)
+        if self._acknowledges:
+            self._positions.had(notification.position)
 
     def _take_message(self, message: PeerMessage) -> None:
         if self._unmet:
@@ -407,7 +442,9 @@ class Wallet:
                 self._put_message(self._unmet.popleft())
 
     def _put_message(self, message: PeerMessage) -> None:
-        received = ReceivedMessage(message.sequence, bytes.fromhex(message.message))
+        received = ReceivedMessage(
+            message.sequence, bytes.fromhex(message.message), message.position
+        )
         session = self._sessions.get(message.session_id)
         if session is not None:
             session.put(received)

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.messages import Message, decode, name_of
-from lightning_proxy.rpc import Answer, Rejected, Voided
+from lightning_proxy.rpc import Answer, Rejected, SessionLost, SlotUsed, Voided
 from lightning_proxy.wallet.request import Request
 
 
@@ -17,6 +17,8 @@ class ReceivedMessage:
 
     sequence: int
     raw: bytes = field(repr=False)
+    #: What `Wallet.acknowledge` takes; 0: it does not come again.
+    position: int = 0
 
     @cached_property
     def message(self) -> Message | None:
@@ -148,6 +150,8 @@ Event: TypeAlias = (
     | Refused
     | Voided
     | Rejected
+    | SessionLost
+    | SlotUsed
     | SessionClosed
     | MessageReceived
     | Disconnected

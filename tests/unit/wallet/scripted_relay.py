@@ -16,6 +16,7 @@ from tests.unit.wallet.samples import PEER_INIT, PEER_SECRET
 
 _WAIT = 10.0
 CHALLENGE = "c4" * 32
+INBOX = "1b" * 16
 
 
 class RelaySocket:
@@ -50,7 +51,9 @@ class RelaySocket:
     async def challenge(self, origin: str) -> None:
         await self.say(method="challenge", params={"challenge": CHALLENGE, "origin": origin})
 
-    async def authenticate(self, origin: str, sessions: list[dict[str, Any]] | None = None) -> str:
+    async def authenticate(
+        self, origin: str, sessions: list[dict[str, Any]] | None = None, inbox: str = INBOX
+    ) -> str:
         """Let the wallet in, if its signature is good; its node id in hex."""
         await self.challenge(origin)
         request_id, params = await self.hear_request("authenticate")
@@ -59,7 +62,12 @@ class RelaySocket:
         ).hex()
         assert signer == params["node_id"]
         settings = {"max_sessions": 10, "max_sockets": 4, "deadlines": {"channel_keys": 18.0}}
-        result = {"node_id": signer, "settings": settings, "sessions": sessions or []}
+        result = {
+            "node_id": signer,
+            "settings": settings,
+            "sessions": sessions or [],
+            "inbox": inbox,
+        }
         await self.say(id=request_id, result=result)
         return signer
 
@@ -112,9 +120,11 @@ class ScriptedRelay:
     async def accept(self) -> RelaySocket:
         return await asyncio.wait_for(self._came.get(), _WAIT)
 
-    async def let_in(self, sessions: list[dict[str, Any]] | None = None) -> RelaySocket:
+    async def let_in(
+        self, sessions: list[dict[str, Any]] | None = None, inbox: str = INBOX
+    ) -> RelaySocket:
         socket = await self.accept()
-        await socket.authenticate(self.origin, sessions)
+        await socket.authenticate(self.origin, sessions, inbox)
         return socket
 
     @asynccontextmanager

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from lightning_proxy.bolt.messages import Init, Ping
 from lightning_proxy.bolt.messages import Warning as WarningMessage
-from lightning_proxy.rpc import ChannelKeys, ErrorCode, Rejected, Voided
+from lightning_proxy.rpc import ChannelKeys, ErrorCode, Rejected, SessionLost, Voided
 from lightning_proxy.wallet import (
     Answered,
     Backoff,
@@ -40,7 +40,7 @@ from tests.unit.wallet.samples import (
     open_channel,
     session_info,
 )
-from tests.unit.wallet.scripted_relay import RelaySocket, ScriptedRelay
+from tests.unit.wallet.scripted_relay import INBOX, RelaySocket, ScriptedRelay
 
 KEYS = WalletKeys(SEED)
 ANSWER = ChannelKeys(
@@ -108,9 +108,11 @@ class Joined:
 
         return await asyncio.wait_for(look(), 10)
 
-    async def reconnected(self, sessions: list[dict[str, Any]] | None = None) -> None:
+    async def reconnected(
+        self, sessions: list[dict[str, Any]] | None = None, inbox: str = INBOX
+    ) -> None:
         """Let the wallet in again, and give it the list of sessions that it then asks for."""
-        self.socket = await self.relay.let_in(sessions)
+        self.socket = await self.relay.let_in(sessions, inbox)
         request_id, _ = await self.socket.hear_request("sessions")
         await self.socket.say(id=request_id, result=sessions or [])
 
@@ -746,3 +748,79 @@ def test_backoff_doubles_within_its_bounds() -> None:
         assert most / 2 <= min(delays) <= max(delays) <= most
         assert len(set(delays)) > 1
     assert backoff.delay(10**9) <= 8
+
+
+# ---- what comes again until it is acknowledged ----
+
+READY = session_info()
+
+
+def told(position: int) -> dict[str, Any]:
+    return {
+        "session_id": SESSION_ID,
+        "sequence": position,
+        "message": f"8001{position:04x}",
+        "position": position,
+    }
+
+
+async def acknowledged(at: Joined, position: int) -> None:
+    """Play the relay until it knows that all up to this position came."""
+    known = 0
+    while known < position:
+        request_id, params = await at.socket.hear_request("acknowledge")
+        assert params["position"] > known
+        known = params["position"]
+        await at.socket.say(id=request_id, result={})
+    assert known == position
+
+
+async def test_notifications_are_acknowledged_and_come_out_once(relay: ScriptedRelay) -> None:
+    async with joined(relay, sessions=[READY]) as at:
+        for position in (7, 8, 9):
+            await at.socket.say(method="message", params=told(position))
+            assert (await at.until(MessageReceived)).received.position == position
+        await acknowledged(at, 9)
+        await at.socket.drop()
+        await at.reconnected([READY])
+        # The relay did not hear of the last one: it says it again, and hears of it again.
+        for position in (9, 10):
+            await at.socket.say(method="message", params=told(position))
+        assert (await at.until(MessageReceived)).received.position == 10
+        await acknowledged(at, 10)
+
+
+async def test_who_stores_messages_first_acknowledges_them(relay: ScriptedRelay) -> None:
+    async with joined(relay, sessions=[READY], acknowledge=False) as at:
+        for position in (7, 8):
+            await at.socket.say(method="message", params=told(position))
+            await at.until(MessageReceived)
+        storing = asyncio.create_task(at.wallet.acknowledge(7))
+        await acknowledged(at, 7)
+        await storing
+        # Nothing else was said meanwhile: the next thing that the relay hears is this.
+        closing = asyncio.create_task(at.wallet.close_session(SESSION_ID))
+        request_id, _ = await at.socket.hear_request("close")
+        await at.socket.say(id=request_id, result={})
+        await closing
+
+
+async def test_positions_of_another_inbox_begin_anew(relay: ScriptedRelay) -> None:
+    async with joined(relay, sessions=[READY]) as at:
+        await at.socket.say(method="message", params=told(500))
+        await at.until(MessageReceived)
+        await acknowledged(at, 500)
+        await at.socket.drop()
+        await at.reconnected([READY], inbox="2c" * 16)
+        await at.socket.say(method="message", params=told(3))
+        assert (await at.until(MessageReceived)).received.position == 3
+
+
+async def test_a_lost_session_is_over(relay: ScriptedRelay) -> None:
+    async with joined(relay, sessions=[READY]) as at:
+        session = at.wallet.session(SESSION_ID)
+        lost = {"session_id": SESSION_ID, "peer": READY["peer"], "position": 4}
+        await at.socket.say(method="session_lost", params=lost)
+        assert await at.until(SessionLost) == SessionLost(**lost)
+        assert "restarted" in await session.closed()
+        await acknowledged(at, 4)

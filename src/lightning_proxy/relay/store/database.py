@@ -1,6 +1,7 @@
 """The database below the relay's state: SQLite by a file's name, PostgreSQL by a URL."""
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,7 +10,7 @@ from typing import Any, Final, Self
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import URL, Connection, Insert, Table, event, inspect, make_url
+from sqlalchemy import URL, Connection, Insert, Table, event, inspect, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -49,6 +50,8 @@ class Database:
 
     #: The number of this run, larger than that of every run before; known once it is entered.
     run: int
+    #: 128 random bits, hex; those of a database that replaces this one are others.
+    identity: str
 
     def __init__(self, where: str) -> None:
         self._is_postgresql = where.startswith(_POSTGRESQL)
@@ -71,9 +74,11 @@ class Database:
                     if not self._is_postgresql:
                         await self._check_sqlite(connection)
                     await connection.run_sync(_migrate)
+                    known = await connection.execute(select(tables.runs.c.identity).limit(1))
+                    self.identity = known.scalar() or secrets.token_hex(16)
                     started = await connection.execute(
                         tables.runs.insert().returning(tables.runs.c.number),
-                        {"started": time.time()},
+                        {"started": time.time(), "identity": self.identity},
                     )
                     self.run = started.scalar_one()
             except BaseException:

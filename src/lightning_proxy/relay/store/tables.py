@@ -24,6 +24,8 @@ runs: Final = Table(
     metadata,
     Column("number", Integer, primary_key=True, autoincrement=True),
     Column("started", Float, nullable=False),
+    #: Of the database, random, the same in all rows.
+    Column("identity", String, nullable=False),
 )
 channels: Final = Table(
     "channels",

@@ -12,6 +12,7 @@ def upgrade() -> None:
         "runs",
         sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
         sa.Column("started", sa.Float, nullable=False),
+        sa.Column("identity", sa.String, nullable=False),
     )
     op.create_table(
         "sessions",
