@@ -22,6 +22,7 @@ METHODS: dict[str, tuple[type, type | None, str]] = {
     "subscribe": (rpc.Subscribe, rpc.SessionInfo, "wallet"),
     "open_channel": (rpc.OpenChannel, rpc.Done, "wallet"),
     "channels": (rpc.Channels, list[rpc.ChannelInfo], "wallet"),
+    "set_presence": (rpc.SetPresence, rpc.SessionInfo, "wallet"),
     "acknowledge": (rpc.Acknowledge, rpc.Done, "wallet"),
     "delegate": (rpc.Delegate, None, "relay"),
     "message": (rpc.PeerMessage, None, "relay"),

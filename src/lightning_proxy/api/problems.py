@@ -1,5 +1,7 @@
 """Errors over HTTP: problem details (RFC 9457) with a stable code and a sentence."""
 
+import math
+
 import msgspec
 import structlog
 from aiohttp import hdrs, web
@@ -36,7 +38,11 @@ def problem(error: RpcError, status: int | None = None) -> web.Response:
         detail=error.sentence,
         code=error.error.code,
     )
-    headers = {hdrs.WWW_AUTHENTICATE: "Bearer"} if status == 401 else None
+    headers: dict[str, str] = {}
+    if status == 401:
+        headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
+    if error.retry_after is not None:
+        headers[hdrs.RETRY_AFTER] = str(math.ceil(error.retry_after))
     return web.Response(
         body=msgspec.json.encode(body),
         status=status,

@@ -43,6 +43,7 @@ from lightning_proxy.rpc import (
     Send,
     SessionInfo,
     Sessions,
+    SetPresence,
     Subscribe,
     WalletSettings,
     authentication_text,
@@ -98,6 +99,7 @@ class WalletSocket:
             "open_channel": (OpenChannel, self._open_channel),
             "channels": (Channels, self._channels),
             "acknowledge": (Acknowledge, self._acknowledge),
+            "set_presence": (SetPresence, self._set_presence),
         }
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
@@ -302,6 +304,11 @@ class WalletSocket:
     async def _acknowledge(self, wanted: Acknowledge) -> Done:
         await self._relay.acknowledge(self._inbox, wanted.position)
         return Done()
+
+    def _set_presence(self, wanted: SetPresence) -> SessionInfo:
+        session = self._relay.find(self._inbox, wanted.session_id)
+        session.set_presence(wanted)
+        return session.describe()
 
     # ---- writing ----
 

@@ -74,6 +74,10 @@ class Delegation:
         self._due = deadlines.add(self)
 
     @property
+    def session_id(self) -> str:
+        return self._envelope.session_id
+
+    @property
     def envelope(self) -> Delegate:
         """The question as it is sent now, with the time that remains."""
         remaining = self._due - asyncio.get_running_loop().time()

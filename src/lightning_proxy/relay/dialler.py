@@ -5,6 +5,7 @@ import socket
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 from lightning_proxy.bolt.address import NodeAddress
+from lightning_proxy.relay.redial import PeerGate
 from lightning_proxy.relay.settings import DialSettings
 from lightning_proxy.rpc import ErrorCode, RpcError
 from lightning_proxy.transport import PeerTransport
@@ -59,20 +60,22 @@ class Dialler:
         self._settings = settings
         self._policy = policy
         self._slots = asyncio.Semaphore(settings.max_concurrent)
+        self._gate = PeerGate(settings)
 
     async def dial(self, peer: NodeAddress, consumer: Consumer) -> PeerTransport:
         """Connect to `peer`.
 
-        Raises `RpcError`: address_forbidden, peer_unreachable, peer_timeout.
+        Raises `RpcError`: address_forbidden, peer_unreachable, peer_timeout, limit.
         """
-        try:
-            async with asyncio.timeout(self._settings.timeout), self._slots:
-                return await self._connect(peer, consumer)
-        except TimeoutError:
-            raise RpcError(
-                ErrorCode.PEER_TIMEOUT,
-                f"{peer.host} did not take the connection within {self._settings.timeout:g} s.",
-            ) from None
+        async with self._gate.turn(peer):
+            try:
+                async with asyncio.timeout(self._settings.timeout), self._slots:
+                    return await self._connect(peer, consumer)
+            except TimeoutError:
+                raise RpcError(
+                    ErrorCode.PEER_TIMEOUT,
+                    f"{peer.host} did not take the connection within {self._settings.timeout:g} s.",
+                ) from None
 
     async def _connect(self, peer: NodeAddress, consumer: Consumer) -> PeerTransport:
         loop = asyncio.get_running_loop()

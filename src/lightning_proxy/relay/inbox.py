@@ -14,6 +14,7 @@ from msgspec import Raw, structs
 from lightning_proxy.relay.counters import Counters
 from lightning_proxy.relay.delegation import Delegation, DelegationState
 from lightning_proxy.relay.journal import Journal
+from lightning_proxy.relay.presence import Presence
 from lightning_proxy.relay.settings import RelaySettings
 from lightning_proxy.rpc import (
     Closed,
@@ -151,6 +152,9 @@ class Inbox:
     def attach(self, socket: Socket) -> None:
         """A socket of the wallet's came: it gets what waits, in the order in which it came."""
         self.sockets = (*self.sockets, socket)
+        if socket.can_answer:
+            for presence in self._presences():
+                presence.attended()
         asked = ((each.position, each) for each in self._open.values())
         told = ((each.position, each) for each in self._waiting())
         for _, waiting in heapq.merge(asked, told, key=itemgetter(0)):
@@ -162,9 +166,12 @@ class Inbox:
     def detach(self, socket: Socket) -> None:
         self.sockets = tuple(other for other in self.sockets if other is not socket)
         self.set_behind(socket, behind=False)
-        if not self.is_attended:
+        if socket.can_answer and not self.is_attended:
             # It may be that nobody read what was sent last.
             self.wake()
+            for presence in self._presences():
+                presence.unattended()
+                presence.needed()
 
     def wake(self) -> None:
         """Wake the wallet for all that waits here, if anything does."""
@@ -247,6 +254,7 @@ class Inbox:
             self._ask(socket, delegation)
         if not self.is_attended:
             self._wake(WakeReason.DELEGATION, delegation.id)
+            self._needed_by(delegation.session_id)
 
     def _ask(self, socket: Socket, delegation: Delegation) -> None:
         delegation.was_delivered = True
@@ -270,7 +278,7 @@ class Inbox:
         if unanswered and delegation.was_delivered:
             self.notify(Voided(delegation.id, sentence))
 
-    def notify(self, notification: Notification) -> None:
+    def notify(self, notification: Notification, *, wakes: bool = True) -> None:
         """Tell the wallet, on every socket that it has, and later again until it acknowledges."""
         if self.node_id is not None:
             position = next(self._office.journal.positions)
@@ -280,8 +288,10 @@ class Inbox:
         for socket in self.sockets:
             socket.notify(notification)
         self._trim()
-        if not self.is_attended:
+        if wakes and not self.is_attended:
             self._wake_for(notification)
+            if isinstance(notification, PeerMessage):
+                self._needed_by(notification.session_id)
 
     def restore(self, notifications: Iterable[Notification]) -> None:
         """What waited before a restart, by position."""
@@ -311,7 +321,22 @@ class Inbox:
                 self._drop(queue)
         return delegations, notifications
 
+    def waits_for(self, session: "Session") -> bool:
+        """Whether a device is needed for what came on this session."""
+        return not self.is_attended and (
+            any(each.session_id == session.id for each in self._open.values())
+            or any(each.session_id == session.id for each in self._messages)
+        )
+
     # ---- inside ----
+
+    def _presences(self) -> Iterator[Presence]:
+        return (each.presence for each in self.sessions.values() if each.presence is not None)
+
+    def _needed_by(self, session_id: str) -> None:
+        session = self.sessions.get(session_id)
+        if session is not None and session.presence is not None:
+            session.presence.needed()
 
     def _waiting(self) -> Iterator[Notification]:
         return heapq.merge(self._messages, self._notices, key=attrgetter("position"))

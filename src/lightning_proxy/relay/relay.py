@@ -174,6 +174,10 @@ class Relay:
         """All sessions, of all wallets."""
         yield from self._sessions.values()
 
+    def inboxes(self) -> Iterator[Inbox]:
+        """Those of all wallets that have something here."""
+        yield from self._inboxes.values()
+
     # ---- sessions ----
 
     async def connect(self, inbox: Inbox, peer: str, act_one: bytes) -> tuple[Session, bytes]:

@@ -21,6 +21,7 @@ from lightning_proxy.relay.delegation import Deadlines, Delegation
 from lightning_proxy.relay.dialler import Dialler
 from lightning_proxy.relay.inbox import Inbox
 from lightning_proxy.relay.own_init import OwnInit
+from lightning_proxy.relay.presence import Presence
 from lightning_proxy.relay.questions import Question, channel_error
 from lightning_proxy.relay.settings import RelaySettings
 from lightning_proxy.relay.text import printable
@@ -31,9 +32,11 @@ from lightning_proxy.rpc import (
     ErrorCode,
     FundingSeen,
     PeerMessage,
+    PresencePolicy,
     RpcError,
     SessionInfo,
     SessionState,
+    SetPresence,
 )
 from lightning_proxy.transport import CipherState, PeerTransport, SendQueueFull
 from lightning_proxy.transport.handshake import ACT_TWO_SIZE
@@ -78,6 +81,7 @@ class Session:
         "peer",
         "peer_init",
         "pinged_at",
+        "presence",
         "raw",
         "sequence",
         "settings",
@@ -101,6 +105,8 @@ class Session:
         self.created = time.time()
         self.sequence = 0
         self.raw = False
+        #: Where the wallet chose another policy than `stay`.
+        self.presence: Presence | None = None
         self.short_channel_ids = _NO_CHANNELS
         self.state = SessionState.HANDSHAKE
         self.peer_init: bytes | None = None
@@ -137,6 +143,7 @@ class Session:
             peer=str(self.peer),
             state=self.state,
             raw=self.raw,
+            presence=PresencePolicy.STAY if self.presence is None else self.presence.wanted.policy,
             created=self.created,
             sequence=self.sequence,
             init=self.peer_init.hex() if self.peer_init else None,
@@ -259,6 +266,13 @@ class Session:
         self.raw = raw
         self.short_channel_ids = short_channel_ids
 
+    def set_presence(self, wanted: SetPresence) -> None:
+        """What to do with this session while the wallet is away."""
+        if self.presence is not None:
+            self.presence.attended()
+        stays = wanted.policy is PresencePolicy.STAY
+        self.presence = None if stays else Presence(self, wanted)
+
     # ---- PeerTransport's consumer ----
 
     def on_message(self, type: int, view: memoryview) -> None:
@@ -290,8 +304,12 @@ class Session:
         if self._channels is not None:
             self._channels.disconnected(reason)
         self.say(_log.info, "session_closed", reason=reason)
+        wakes = True
+        if self.presence is not None:
+            self.presence.attended()
+            wakes = not self.presence.has_closed
         if self.peer_init is not None:
-            self.inbox.notify(Closed(self.id, reason))
+            self.inbox.notify(Closed(self.id, reason), wakes=wakes)
         self._on_over(self)
 
     # ---- ends ----

@@ -39,8 +39,13 @@ class DialSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     timeout: Seconds = 10.0
     #: From act one to act two: lnd allows 5 s a read and LDK 10 s, so a live peer is faster.
     act_two_timeout: Seconds = 10.0
-    #: Dials under way at once.
+    #: Dials under way at once; and those to one peer, and those that may wait for their turn.
     max_concurrent: Count = 200
+    max_concurrent_per_peer: Count = 32
+    max_waiting_per_peer: Count = 256
+    #: A peer that can't be reached is left alone this long, twice as long after each failure.
+    backoff_first: Seconds = 1.0
+    backoff_most: Seconds = 300.0
 
 
 class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -18,6 +18,7 @@ from lightning_proxy.rpc.types import (
     PeerMessage,
     Point,
     Position,
+    PresencePolicy,
     Voided,
 )
 
@@ -169,14 +170,6 @@ class SlotUsed(Struct, frozen=True, kw_only=True):
 
 
 # ---- presence ----
-
-
-class PresencePolicy(StrEnum):
-    """What becomes of a session while the wallet is away."""
-
-    STAY = "stay"  # hold it
-    DISCONNECT = "disconnect"  # close it when the wallet is needed and can't be reached in time
-    ATTENDED = "attended"  # hold it only while a device is connected
 
 
 class SetPresence(Struct, frozen=True, kw_only=True):

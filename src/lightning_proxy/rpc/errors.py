@@ -37,10 +37,14 @@ class ErrorCode(Enum):
 class RpcError(Exception):
     """A failure that its sender is told of: `error` says which, `sentence` what to do.
 
-    The sentence never holds key material.
+    The sentence never holds key material. `retry_after`: seconds, where it is known when the same
+    may succeed.
     """
 
-    def __init__(self, error: ErrorCode, sentence: str) -> None:
+    def __init__(
+        self, error: ErrorCode, sentence: str, *, retry_after: float | None = None
+    ) -> None:
         super().__init__(sentence)
         self.error = error
         self.sentence = sentence
+        self.retry_after = retry_after

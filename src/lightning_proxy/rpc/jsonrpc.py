@@ -13,10 +13,11 @@ RequestId = str | int | None
 T = TypeVar("T")
 
 
-class ErrorData(Struct, frozen=True):
-    """The stable code, beside JSON-RPC's number."""
+class ErrorData(Struct, frozen=True, omit_defaults=True):
+    """The stable code, beside JSON-RPC's number; and when to try again, in seconds."""
 
     code: str = ""
+    retry_after: float | None = None
 
 
 class ErrorObject(Struct, frozen=True):
@@ -91,7 +92,7 @@ def encode_result(request_id: RequestId, result: Any) -> str:
 
 
 def encode_error(request_id: RequestId, error: RpcError) -> str:
-    data = ErrorData(error.error.code)
+    data = ErrorData(error.error.code, error.retry_after)
     return _text(
         _Outgoing(id=request_id, error=ErrorObject(error.error.number, error.sentence, data))
     )

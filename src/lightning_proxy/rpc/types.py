@@ -64,6 +64,14 @@ class SessionState(StrEnum):
     CLOSED = "closed"
 
 
+class PresencePolicy(StrEnum):
+    """What becomes of a session while the wallet is away."""
+
+    STAY = "stay"  # hold it
+    DISCONNECT = "disconnect"  # close it when the wallet is needed and can't be reached in time
+    ATTENDED = "attended"  # hold it only while a device is connected
+
+
 class DelegationKind(StrEnum):
     """What only the wallet can answer."""
 
@@ -105,6 +113,7 @@ class SessionInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     peer: str
     state: SessionState
     raw: bool = False
+    presence: PresencePolicy = PresencePolicy.STAY
     created: float
     #: The number of the last message or delegation that went to the wallet; starts at 0.
     sequence: int = 0

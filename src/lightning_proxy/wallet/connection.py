@@ -248,7 +248,7 @@ def _read(raw: Raw | UnsetType, kind: type[T]) -> T:
 
 
 def _relay_error(error: ErrorObject) -> RelayError:
-    return RelayError(error.data.code or str(error.code), error.message)
+    return RelayError(error.data.code or str(error.code), error.message, error.data.retry_after)
 
 
 def _refused(error: aiohttp.WSServerHandshakeError) -> RelayError | ConnectionLost:

@@ -22,12 +22,16 @@ class OriginMismatch(WalletError):
 
 
 class RelayError(WalletError):
-    """The relay said no: `code` is stable (`rpc.ErrorCode`), `sentence` says what to do."""
+    """The relay said no: `code` is stable (`rpc.ErrorCode`), `sentence` says what to do.
 
-    def __init__(self, code: str, sentence: str) -> None:
+    `retry_after`: seconds, where the relay knows when the same may succeed.
+    """
+
+    def __init__(self, code: str, sentence: str, retry_after: float | None = None) -> None:
         super().__init__(sentence)
         self.code = code
         self.sentence = sentence
+        self.retry_after = retry_after
 
 
 class RelayMisbehaved(WalletError):

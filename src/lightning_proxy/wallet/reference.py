@@ -272,8 +272,10 @@ class ReferenceWallet:
 
     async def _dial_until_connected(self, peer: bytes, address: str) -> None:
         """Looks again after a while, too: a peer that hangs up at once isn't dialled at once."""
+        retry_after = 0.0
         for attempt in itertools.count():
-            await asyncio.sleep(self._reconnect_backoff.delay(attempt))
+            await asyncio.sleep(max(self._reconnect_backoff.delay(attempt), retry_after))
+            retry_after = 0.0
             try:
                 # Another device may have been faster.
                 await self.client.sessions()
@@ -281,6 +283,9 @@ class ReferenceWallet:
                     return
                 session = await self.client.connect(address)
             except (WalletError, BoltError) as error:
+                if isinstance(error, RelayError) and error.retry_after is not None:
+                    # A relay may not put this wallet to sleep for good.
+                    retry_after = min(error.retry_after, self._reconnect_backoff.most)
                 self.client.emit(PeerUnreachable(peer, str(error)))
             else:
                 self.client.emit(PeerConnected(session.id, peer))
