@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from lightning_proxy.api import ApiSettings
 from lightning_proxy.bolt.chains import CHAIN_HASHES
@@ -15,7 +15,7 @@ from lightning_proxy.chain import SourceURL
 from lightning_proxy.logs import LogSettings
 from lightning_proxy.relay import RelaySettings
 from lightning_proxy.relay.dialler import DialPolicy
-from lightning_proxy.relay.store import is_url, parse_url
+from lightning_proxy.relay.store import IN_MEMORY, is_url, parse_url
 from lightning_proxy.rpc import normal_origin
 
 _PREFIX: Final = "LIGHTNING_PROXY"
@@ -65,6 +65,18 @@ def default_store(environ: Mapping[str, str]) -> Path:
     home = environ.get("XDG_STATE_HOME")
     folder = Path(home) if home else Path.home() / ".local" / "state"
     return folder / "lightning-proxy" / "relay.sqlite"
+
+
+def with_places(config: Config, environ: Mapping[str, str]) -> Config:
+    """With the files filled in that `serve` keeps where nothing is said."""
+    relay = config.relay
+    store = relay.store or str(default_store(environ))
+    relay = structs.replace(relay, store=store)
+    if relay.wake.identity is None and store != IN_MEMORY:
+        beside = default_store(environ) if is_url(store) else Path(store)
+        identity = str(beside.with_name(f"{beside.name}.key"))
+        relay = structs.replace(relay, wake=structs.replace(relay.wake, identity=identity))
+    return structs.replace(config, relay=relay)
 
 
 def load(file: Path | None, environ: Mapping[str, str], flags: Iterable[Setting] = ()) -> Config:

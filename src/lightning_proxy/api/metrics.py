@@ -1,6 +1,7 @@
 """`GET /metrics`: what the relay counts, for Prometheus."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -30,6 +31,11 @@ _HELP = {
     "answers_rejected": "Wallets' answers that were not taken",
     "notifications_dropped": "Messages dropped because a wallet was away for too long",
     "authentications_failed": "Wallet sockets that failed to authenticate",
+    "wakes": "Times that a wallet was woken, in all the places where it wants to be",
+    "wakes_delivered": "Pushes that their receivers took",
+    "wakes_failed": "Pushes that their receivers did not take",
+    "wakes_collapsed": "Reasons to wake a wallet that was being woken already",
+    "wake_targets_gone": "Places forgotten because their receivers said that they are gone",
 }
 
 
@@ -39,7 +45,8 @@ class _RelayCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         relay = self._relay
-        for name, value in relay.counters.plain().items():
+        counted = relay.counters.plain() | asdict(relay.waker.counters)
+        for name, value in counted.items():
             yield CounterMetricFamily(f"{_PREFIX}_{name}", _HELP[name], value=value)
         outcomes = CounterMetricFamily(
             f"{_PREFIX}_delegation_outcomes", "Delegations over, by outcome", labels=["outcome"]
@@ -63,8 +70,18 @@ class _RelayCollector(Collector):
         )
         yield GaugeMetricFamily(
             f"{_PREFIX}_queued_bytes",
-            "Bytes that wait for wallets that are away",
+            "Bytes that wait to be acknowledged by wallets",
             value=relay.queued_bytes,
+        )
+        yield GaugeMetricFamily(
+            f"{_PREFIX}_journal_pending",
+            "Changes of inboxes that are not on the disk yet",
+            value=relay.journal.pending,
+        )
+        yield CounterMetricFamily(
+            f"{_PREFIX}_journal_written",
+            "Changes of inboxes that were written to the disk",
+            value=relay.journal.written,
         )
 
 

@@ -4,7 +4,7 @@ import asyncio
 import math
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any, Final
 
 import structlog
@@ -12,6 +12,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from msgspec import UNSET, Raw
 
 from lightning_proxy.api.access import Access, log_address
+from lightning_proxy.api.methods import Methods, methods_of
 from lightning_proxy.api.settings import ApiSettings
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.keys import recover_message_signer
@@ -19,32 +20,16 @@ from lightning_proxy.relay import Inbox, Relay
 from lightning_proxy.rpc import (
     NOTIFICATIONS,
     SUBPROTOCOL,
-    Acknowledge,
-    Adopt,
     Authenticate,
     Authenticated,
     Challenge,
-    ChannelInfo,
-    Channels,
-    Close,
-    Connect,
-    Connected,
     Delegate,
-    Done,
     Envelope,
     ErrorCode,
-    Handshake,
-    HandshakeDone,
     Notification,
-    OpenChannel,
     Rejected,
     RequestId,
     RpcError,
-    Send,
-    SessionInfo,
-    Sessions,
-    SetPresence,
-    Subscribe,
     WalletSettings,
     authentication_text,
     decode_envelope,
@@ -88,19 +73,7 @@ class WalletSocket:
         self._tasks: set[asyncio.Task[None]] = set()
         self._transport: asyncio.Transport | None = None
         self._inbox: Inbox
-        self._methods: dict[str, tuple[type, Callable[[Any], Any]]] = {
-            "connect": (Connect, self._connect),
-            "handshake": (Handshake, self._handshake),
-            "adopt": (Adopt, self._adopt),
-            "sessions": (Sessions, self._sessions),
-            "close": (Close, self._close),
-            "send": (Send, self._send),
-            "subscribe": (Subscribe, self._subscribe),
-            "open_channel": (OpenChannel, self._open_channel),
-            "channels": (Channels, self._channels),
-            "acknowledge": (Acknowledge, self._acknowledge),
-            "set_presence": (SetPresence, self._set_presence),
-        }
+        self._methods: Methods = {}
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
         """Run the socket until either side ends it."""
@@ -159,6 +132,7 @@ class WalletSocket:
             self._access.check_wallet(node_id)
             self._inbox = self._relay.inbox_of(node_id)
             self._inbox.check_room()
+            self._methods = methods_of(self._relay, self._inbox)
             sessions = [session.describe() for session in self._inbox.sessions.values()]
             result = Authenticated(
                 node_id.hex(), self._wallet_settings(), sessions, self._relay.identity
@@ -185,6 +159,8 @@ class WalletSocket:
             max_sessions=settings.max_sessions_per_wallet,
             max_sockets=settings.max_sockets_per_wallet,
             deadlines=dict(settings.deadlines),
+            relay_node_id=self._relay.waker.identity.node_id.hex(),
+            vapid_public_key=self._relay.waker.vapid_public_key,
         )
 
     # ---- requests and answers ----
@@ -254,61 +230,6 @@ class WalletSocket:
         except RpcError as error:
             rejected = Rejected(delegation_id[:64], error.error.code, error.sentence)
             self._post(encode_notification("rejected", rejected))
-
-    # ---- the methods ----
-
-    async def _connect(self, wanted: Connect) -> Connected:
-        session, act_two = await self._relay.connect(
-            self._inbox, wanted.peer, bytes.fromhex(wanted.act_one)
-        )
-        return Connected(session.id, act_two.hex())
-
-    async def _handshake(self, wanted: Handshake) -> HandshakeDone:
-        init = await self._relay.handshake(
-            self._relay.find(self._inbox, wanted.session_id),
-            bytes.fromhex(wanted.act_three),
-            wanted.sending,
-            wanted.receiving,
-            None if wanted.init is None else bytes.fromhex(wanted.init),
-        )
-        return HandshakeDone(init.hex())
-
-    async def _adopt(self, wanted: Adopt) -> SessionInfo:
-        return await self._relay.adopt(self._inbox, wanted.session_id)
-
-    def _sessions(self, _: Sessions) -> list[SessionInfo]:
-        return [session.describe() for session in self._inbox.sessions.values()]
-
-    def _close(self, wanted: Close) -> Done:
-        self._relay.find(self._inbox, wanted.session_id).close("the wallet closed the session")
-        return Done()
-
-    def _send(self, wanted: Send) -> Done:
-        session = self._relay.find(self._inbox, wanted.session_id)
-        session.send(bytes.fromhex(wanted.message))
-        return Done()
-
-    def _subscribe(self, wanted: Subscribe) -> SessionInfo:
-        session = self._relay.find(self._inbox, wanted.session_id)
-        session.subscribe(wanted.raw, frozenset(wanted.short_channel_ids))
-        return session.describe()
-
-    def _open_channel(self, wanted: OpenChannel) -> Done:
-        session = self._relay.find(self._inbox, wanted.session_id)
-        session.open_channel(bytes.fromhex(wanted.message))
-        return Done()
-
-    async def _channels(self, _: Channels) -> list[ChannelInfo]:
-        return await self._relay.channels(self._inbox)
-
-    async def _acknowledge(self, wanted: Acknowledge) -> Done:
-        await self._relay.acknowledge(self._inbox, wanted.position)
-        return Done()
-
-    def _set_presence(self, wanted: SetPresence) -> SessionInfo:
-        session = self._relay.find(self._inbox, wanted.session_id)
-        session.set_presence(wanted)
-        return session.describe()
 
     # ---- writing ----
 

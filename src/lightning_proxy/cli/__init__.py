@@ -14,6 +14,7 @@ _COMMANDS: Final = {
     "wallet": "The reference wallet: make keys, connect through a relay, answer what it asks.",
     "demo": "Show the whole flow on this machine, and prove that no private key crossed the relay.",
     "bench": "Measure what this machine can do: frames, sessions and pongs a second.",
+    "vapid": "Make the key by which push services know this relay.",
     "doctor": "Check whether this machine is fit to run the relay.",
 }
 

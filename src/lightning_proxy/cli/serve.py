@@ -14,7 +14,6 @@ import msgspec
 import structlog
 import typer
 import uvloop
-from msgspec import structs
 
 from lightning_proxy import __version__, logs
 from lightning_proxy.api import Server, SettingsError
@@ -24,10 +23,11 @@ from lightning_proxy.config import (
     ConfigError,
     Setting,
     default_file,
-    default_store,
     load,
+    with_places,
 )
 from lightning_proxy.relay import StoreError
+from lightning_proxy.relay.wake.adapter import WakeError
 from lightning_proxy.transport import kernel_name
 
 _log = structlog.get_logger()
@@ -104,6 +104,10 @@ def serve(
             "else lightning-proxy/relay.sqlite in the user's state folder.",
         ),
     ] = None,
+    vapid_key: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="The key for Web Push: see lightning-proxy vapid."),
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(metavar="debug|info|warning|error", help="How much to log.")
     ] = None,
@@ -134,6 +138,7 @@ def serve(
             ("--dial-source", ("relay", "dial", "source"), dial_source),
             ("--chain", ("relay", "chain"), chain),
             ("--store", ("relay", "store"), store),
+            ("--vapid-key", ("relay", "wake", "vapid_key"), vapid_key),
             ("--log-level", ("log", "level"), log_level),
             ("--log-format", ("log", "format"), log_format),
         )
@@ -141,9 +146,7 @@ def serve(
     ]
     try:
         settings = load(config or default_file(os.environ), os.environ, flags)
-        if settings.relay.store is None:
-            relay = structs.replace(settings.relay, store=str(default_store(os.environ)))
-            settings = structs.replace(settings, relay=relay)
+        settings = with_places(settings, os.environ)
         if print_config:
             typer.echo(msgspec.json.format(msgspec.json.encode(settings.shown())).decode())
             return
@@ -199,7 +202,7 @@ async def _start(stack: AsyncExitStack, server: Server, settings: Config) -> Non
         await stack.enter_async_context(server)
     except SettingsError as error:
         _fail(str(error), _MISCONFIGURED)
-    except (StoreError, ChainError) as error:
+    except (StoreError, ChainError, WakeError) as error:
         _fail(str(error), _FAILED)
     except OSError as error:
         where = f"{settings.api.host} port {settings.api.port}"

@@ -16,6 +16,7 @@ from lightning_proxy.relay.delegation import Delegation, DelegationState
 from lightning_proxy.relay.journal import Journal
 from lightning_proxy.relay.presence import Presence
 from lightning_proxy.relay.settings import RelaySettings
+from lightning_proxy.relay.wake.waker import Waker
 from lightning_proxy.rpc import (
     Closed,
     Delegate,
@@ -69,8 +70,7 @@ class Office:
     settings: RelaySettings
     counters: Counters
     journal: Journal
-    #: Called with a wallet (node id), why it is needed and an opaque id; neither waits nor raises.
-    wake: Callable[[bytes, WakeReason, str], None]
+    waker: Waker
     #: Bytes that wait in all inboxes together.
     queued_bytes: int = 0
     #: Set whenever a delegation is over.
@@ -152,7 +152,8 @@ class Inbox:
     def attach(self, socket: Socket) -> None:
         """A socket of the wallet's came: it gets what waits, in the order in which it came."""
         self.sockets = (*self.sockets, socket)
-        if socket.can_answer:
+        if socket.can_answer and self.node_id is not None:
+            self._office.waker.came(self.node_id)
             for presence in self._presences():
                 presence.attended()
         asked = ((each.position, each) for each in self._open.values())
@@ -395,7 +396,7 @@ class Inbox:
 
     def _wake(self, reason: WakeReason, opaque_id: str) -> None:
         if self.node_id is not None:
-            self._office.wake(self.node_id, reason, opaque_id)
+            self._office.waker.wake(self.node_id, reason, opaque_id)
 
 
 def _size_of(notification: Notification) -> int:

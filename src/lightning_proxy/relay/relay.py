@@ -25,13 +25,13 @@ from lightning_proxy.relay.session import Session
 from lightning_proxy.relay.settings import RelaySettings
 from lightning_proxy.relay.store import IN_MEMORY, Database, StoreError
 from lightning_proxy.relay.store.inbox import InboxStore
+from lightning_proxy.relay.wake.waker import Waker
 from lightning_proxy.rpc import (
     ChannelInfo,
     DirectionState,
     ErrorCode,
     RpcError,
     SessionInfo,
-    WakeReason,
 )
 from lightning_proxy.transport import CipherState
 
@@ -48,11 +48,11 @@ class Relay:
     def __init__(self, settings: RelaySettings, *, on_loopback: bool) -> None:
         self.settings = settings
         self.counters = Counters()
-        self._dialler = Dialler(
-            settings.dial, DialPolicy(settings.dial, relay_on_loopback=on_loopback)
-        )
+        policy = DialPolicy(settings.dial, relay_on_loopback=on_loopback)
+        self._dialler = Dialler(settings.dial, policy)
         self._deadlines = {kind: Deadlines(seconds) for kind, seconds in settings.deadlines.items()}
         self._database = Database(settings.store or IN_MEMORY)
+        self.waker = Waker(settings.wake, policy, self._database)
         self._sessions: dict[str, Session] = {}
         self._inboxes: dict[bytes, Inbox] = {}
         self._forgetting: dict[bytes, asyncio.TimerHandle] = {}
@@ -69,13 +69,14 @@ class Relay:
         self._default_init = OwnInit.read(default_init.encode())
 
     async def __aenter__(self) -> Self:
-        """Raises `StoreError`, `ChainError`, and `ValueError` for a chain's URL that is none."""
+        """Raises `StoreError`, `ChainError`, `WakeError`, `ValueError` for a chain's URL."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._database)
             self._book = await stack.enter_async_context(ChannelBook(self.settings, self._database))
             store = InboxStore(self._database)
             self.journal = Journal(store, self._database.run)
-            self._office = Office(self.settings, self.counters, self.journal, self._wake)
+            await stack.enter_async_context(self.waker)
+            self._office = Office(self.settings, self.counters, self.journal, self.waker)
             waiting = await store.recover(self.journal.positions)
             keepalive = asyncio.create_task(
                 keep_alive(
@@ -221,7 +222,7 @@ class Relay:
         return answer
 
     async def _hold(self, session: Session) -> None:
-        """Make sure that the wallet will be told if this session is lost."""
+        """Make sure that the wallet will be told if this session is lost; raises `StoreError`."""
         node_id = session.inbox.node_id
         if node_id is None or session.is_over:
             return
@@ -230,7 +231,7 @@ class Relay:
             await self.journal.flush()
         except StoreError:
             session.close("the relay can't write its state")
-            raise _unavailable() from None
+            raise
 
     def find(self, inbox: Inbox, session_id: str) -> Session:
         """A session of this wallet's; raises `RpcError` (session_unknown)."""
@@ -257,12 +258,9 @@ class Relay:
         return self.find(inbox, session_id).describe()
 
     async def acknowledge(self, inbox: Inbox, position: int) -> None:
-        """The wallet has all up to this position, and won't be told again."""
+        """The wallet has all up to this position, and won't be told again; raises `StoreError`."""
         inbox.acknowledge(position)
-        try:
-            await self.journal.flush()
-        except StoreError:
-            raise _unavailable() from None
+        await self.journal.flush()
 
     async def channels(self, inbox: Inbox) -> list[ChannelInfo]:
         """All channels of this wallet, on a connection or not; raises `StoreError`."""
@@ -277,9 +275,6 @@ class Relay:
         return list(live.values())
 
     # ---- inside ----
-
-    def _wake(self, wallet: bytes, reason: WakeReason, opaque_id: str) -> None:
-        """Called whenever something waits for a wallet that is away."""
 
     def _new_inbox(self, node_id: bytes | None) -> Inbox:
         return Inbox(node_id, self._office)
@@ -320,12 +315,6 @@ class Relay:
 def _unknown() -> RpcError:
     return RpcError(
         ErrorCode.SESSION_UNKNOWN, "There is no such session: it is over, or not this wallet's."
-    )
-
-
-def _unavailable() -> RpcError:
-    return RpcError(
-        ErrorCode.UNAVAILABLE, "The relay can't write its state at the moment; try again later."
     )
 
 

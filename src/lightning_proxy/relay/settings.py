@@ -4,6 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
+from lightning_proxy.relay.wake.settings import WakeSettings
 from lightning_proxy.rpc import DelegationKind
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -52,6 +53,7 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Time limits in seconds, caps as counts or bytes."""
 
     dial: DialSettings = field(default_factory=DialSettings)
+    wake: WakeSettings = field(default_factory=WakeSettings)
     #: What must survive a restart: a file (SQLite), or postgresql://user:password@host/database;
     #: ":memory:": as long as the process lives. `serve` has a file for it where this is unset.
     store: str | None = None

@@ -104,6 +104,10 @@ class WalletSettings(Struct, frozen=True):
     max_sockets: int
     #: Seconds that the relay waits for the answer to a delegation, by kind.
     deadlines: dict[DelegationKind, float]
+    #: Whose signature webhooks have.
+    relay_node_id: NodeId | None = None
+    #: For a browser's `PushManager.subscribe`; none: this relay has no Web Push.
+    vapid_public_key: str | None = None
 
 
 class SessionInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,0 +1,266 @@
+"""Decides when a wallet is woken: at once, not too often, again while it does not come."""
+
+import asyncio
+import random
+import time
+from collections import deque
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import structlog
+
+from lightning_proxy.relay.dialler import DialPolicy
+from lightning_proxy.relay.store import Database, StoreError
+from lightning_proxy.relay.store.wakes import WakeStore
+from lightning_proxy.relay.wake.adapter import Adapter, Notice
+from lightning_proxy.relay.wake.http import GuardedHttp
+from lightning_proxy.relay.wake.identity import Identity
+from lightning_proxy.relay.wake.settings import WakeSettings
+from lightning_proxy.relay.wake.targets import Target, Targets
+from lightning_proxy.relay.wake.webhook import Webhook
+from lightning_proxy.rpc import ErrorCode, RpcError, WakeKind, WakeReason, WakeTarget
+
+_log = structlog.get_logger()
+
+#: What goes first where several things wait: those that a peer waits for.
+_URGENCY: Final = {
+    WakeReason.TEST: 0,
+    WakeReason.DELEGATION: 1,
+    WakeReason.SLOT_USED: 2,
+    WakeReason.MESSAGE: 3,
+    WakeReason.SESSION_LOST: 4,
+}
+#: Seconds that a push is worth delivering for: a question's longest wait, a message's, …
+_LIFETIME: Final = {
+    WakeReason.TEST: 60.0,
+    WakeReason.DELEGATION: 60.0,
+    WakeReason.SLOT_USED: 600.0,
+    WakeReason.MESSAGE: 600.0,
+    WakeReason.SESSION_LOST: 86_400.0,
+}
+#: Wallets that a push may be due for within one look.
+_BURST: Final = 0.05
+
+
+@dataclass(slots=True)
+class WakeCounters:
+    """Monotonic, since the process began."""
+
+    wakes: int = 0
+    wakes_delivered: int = 0
+    wakes_failed: int = 0
+    wakes_collapsed: int = 0
+    wake_targets_gone: int = 0
+
+
+class _Call:
+    """A wallet that is wanted."""
+
+    __slots__ = ("attempts", "id", "last", "pushing", "queued", "reason", "timer")
+
+    def __init__(self, reason: WakeReason, opaque_id: str) -> None:
+        self.reason = reason
+        self.id = opaque_id
+        self.attempts = 0
+        #: Loop time of the last push.
+        self.last = float("-inf")
+        self.timer: asyncio.TimerHandle | None = None
+        self.queued = False
+        self.pushing = False
+
+
+class Waker:
+    """Use as an async context manager, within the database's.
+
+    Entering raises `StoreError`, `WakeError`. `wake` and `came` neither wait nor
+    raise. A wallet has at most one push due, whatever happens meanwhile.
+    """
+
+    def __init__(self, settings: WakeSettings, policy: DialPolicy, database: Database) -> None:
+        self.counters = WakeCounters()
+        self._settings = settings
+        self._policy = policy
+        self._database = database
+        self._calls: dict[bytes, _Call] = {}
+        #: Wallets whose push is due: those that a peer waits for, and those that lost a session.
+        self._urgent: deque[bytes] = deque()
+        self._others: deque[bytes] = deque()
+        self._due = asyncio.Event()
+        self._pushes: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        settings = self._settings
+        self.identity = Identity.open(
+            None if settings.identity is None else Path(settings.identity)
+        )
+        async with AsyncExitStack() as stack:
+            http = await stack.enter_async_context(GuardedHttp(self._policy, settings))
+            adapters: dict[WakeKind, Adapter] = {
+                WakeKind.WEBHOOK: Webhook(http, self.identity),
+            }
+            self.vapid_public_key: str | None = None
+            if settings.vapid_key is not None:
+                # It takes long to import, and few need it.
+                from lightning_proxy.relay.wake.web_push import VapidKey, WebPush  # noqa: PLC0415
+
+                key = VapidKey(Path(settings.vapid_key))
+                self.vapid_public_key = key.public_key
+                adapters[WakeKind.WEB_PUSH] = WebPush(http, key, settings.vapid_subject)
+            self._targets = Targets(
+                WakeStore(self._database), adapters, settings.max_targets_per_wallet
+            )
+            await self._targets.load()
+            runner = asyncio.create_task(self._run())
+            stack.push_async_callback(self._stop, runner)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    # ---- what the relay says ----
+
+    def wake(self, wallet: bytes, reason: WakeReason, opaque_id: str) -> None:
+        """A wallet (node id) that is away is wanted."""
+        if not self._targets.of(wallet):
+            return
+        call = self._calls.get(wallet)
+        if call is None:
+            call = self._calls[wallet] = _Call(reason, opaque_id)
+        else:
+            self.counters.wakes_collapsed += 1
+            is_news = (reason, opaque_id) != (call.reason, call.id)
+            if _URGENCY[reason] <= _URGENCY[call.reason] or call.attempts:
+                call.reason, call.id = reason, opaque_id
+            if call.queued or call.pushing or not is_news:
+                return
+            # Something new: a wallet that slept through the last pushes gets all attempts again.
+            call.attempts = 0
+        self._push_in(wallet, call, self._left_of_cooldown(call))
+
+    def came(self, wallet: bytes) -> None:
+        """A device of the wallet's that can answer is there."""
+        call = self._calls.pop(wallet, None)
+        if call is not None and call.timer is not None:
+            call.timer.cancel()
+
+    # ---- what wallets say ----
+
+    async def add(self, wallet: bytes, kind: WakeKind, address: Any) -> WakeTarget:
+        """Raises `RpcError` (invalid_params, address_forbidden, limit), `StoreError`."""
+        return await self._targets.add(wallet, kind, address)
+
+    async def remove(self, wallet: bytes, target_id: str) -> None:
+        """Raises `RpcError` (invalid_params), `StoreError`."""
+        await self._targets.remove(wallet, target_id)
+
+    def targets(self, wallet: bytes) -> list[WakeTarget]:
+        return [target.describe() for target in self._targets.of(wallet)]
+
+    async def test(self, wallet: bytes) -> list[WakeTarget]:
+        """Push to all targets now, and return how that went; raises `RpcError` (limit)."""
+        since = time.time() - self._settings.cooldown
+        if any((each.last_attempt or 0.0) > since for each in self._targets.of(wallet)):
+            raise RpcError(
+                ErrorCode.LIMIT,
+                "This wallet was just woken; try again in a moment.",
+                retry_after=self._settings.cooldown,
+            )
+        await self._push_to(wallet, Notice(WakeReason.TEST, "0" * 32, _LIFETIME[WakeReason.TEST]))
+        return self.targets(wallet)
+
+    # ---- inside ----
+
+    def _left_of_cooldown(self, call: _Call) -> float:
+        now = asyncio.get_running_loop().time()
+        return max(0.0, call.last + self._settings.cooldown - now)
+
+    def _push_in(self, wallet: bytes, call: _Call, delay: float) -> None:
+        if call.timer is not None:
+            call.timer.cancel()
+        loop = asyncio.get_running_loop()
+        call.timer = loop.call_later(delay, self._enqueue, wallet, call) if delay > 0 else None
+        if call.timer is None:
+            self._enqueue(wallet, call)
+
+    def _enqueue(self, wallet: bytes, call: _Call) -> None:
+        call.timer = None
+        call.queued = True
+        is_lost = call.reason is WakeReason.SESSION_LOST
+        (self._others if is_lost else self._urgent).append(wallet)
+        self._due.set()
+
+    async def _run(self) -> None:
+        """Take what is due, so many a second."""
+        while True:
+            await self._due.wait()
+            for _ in range(max(1, int(self._settings.rate * _BURST))):
+                if len(self._pushes) >= self._settings.max_concurrent:
+                    break
+                if not self._take_one():
+                    self._due.clear()
+                    break
+            await asyncio.sleep(max(_BURST, 1 / self._settings.rate))
+
+    def _take_one(self) -> bool:
+        while queue := self._urgent or self._others:
+            wallet = queue.popleft()
+            call = self._calls.get(wallet)
+            # One that came meanwhile may be wanted again, and stand in the queue twice.
+            if call is None or not call.queued:
+                continue
+            call.queued = False
+            call.pushing = True
+            task = asyncio.create_task(self._push(wallet, call))
+            self._pushes.add(task)
+            task.add_done_callback(self._pushes.discard)
+            return True
+        return False
+
+    async def _push(self, wallet: bytes, call: _Call) -> None:
+        call.attempts += 1
+        call.last = asyncio.get_running_loop().time()
+        self.counters.wakes += 1
+        said = call.reason, call.id
+        try:
+            await self._push_to(wallet, Notice(call.reason, call.id, _LIFETIME[call.reason]))
+        finally:
+            call.pushing = False
+        if self._calls.get(wallet) is not call:
+            return
+        if (call.reason, call.id) != said:
+            self._push_in(wallet, call, self._left_of_cooldown(call))
+        elif call.attempts < self._settings.max_attempts:
+            delay = self._settings.retry_first * 2.0 ** (call.attempts - 1)
+            self._push_in(wallet, call, delay * random.uniform(0.75, 1.25))  # noqa: S311
+
+    async def _push_to(self, wallet: bytes, notice: Notice) -> None:
+        due = [each for each in self._targets.of(wallet) if each.not_before <= time.monotonic()]
+        await asyncio.gather(*(self._push_one(wallet, target, notice) for target in due))
+
+    async def _push_one(self, wallet: bytes, target: Target, notice: Notice) -> None:
+        outcome = await target.push(notice)
+        log = _log.bind(wallet=wallet.hex(), host=target.host, reason=notice.reason.value)
+        if outcome:
+            self.counters.wakes_delivered += 1
+            log.debug("wake_delivered")
+            return
+        self.counters.wakes_failed += 1
+        log.info("wake_failed", why=target.failure)
+        if outcome is None:
+            self.counters.wake_targets_gone += 1
+            try:
+                await self._targets.gone(wallet, target)
+            except StoreError as error:
+                log.warning("wake_target_not_removed", error=str(error))
+
+    async def _stop(self, runner: asyncio.Task[None]) -> None:
+        for call in self._calls.values():
+            if call.timer is not None:
+                call.timer.cancel()
+        tasks = [runner, *self._pushes]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,97 @@
+"""Wakes by Web Push: RFC 8030, encrypted by RFC 8291, the relay known by RFC 8292 (VAPID)."""
+
+import asyncio
+import base64
+import time
+from pathlib import Path
+from typing import ClassVar, Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from py_vapid import Vapid02, VapidException
+from pywebpush import WebPusher, WebPushException
+from yarl import URL
+
+from lightning_proxy.relay.wake.adapter import Failed, Notice, Outcome, WakeError
+from lightning_proxy.relay.wake.http import GuardedHttp
+from lightning_proxy.relay.wake.webhook import Body
+from lightning_proxy.rpc import ErrorCode, RpcError, WakeByWebPush, WakeKind
+
+#: RFC 8292 §2: at most 24 hours.
+_TOKEN_LIFETIME: Final = 12 * 3600
+
+
+class VapidKey:
+    """The relay's key for push services (P-256); raises `WakeError` where the file holds none."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._vapid = Vapid02.from_pem(path.read_bytes())
+        except OSError as error:
+            raise WakeError(f"{path} can't be read: {error.strerror}") from None
+        except (ValueError, VapidException):
+            raise WakeError(f"{path} holds no VAPID key; make one: lightning-proxy vapid") from None
+
+    @property
+    def public_key(self) -> str:
+        """What a browser wants as `applicationServerKey`: base64url without padding."""
+        return public_key_of(self._vapid.public_key)
+
+    def headers(self, endpoint: str, subject: str) -> dict[str, str]:
+        """RFC 8292 §2: a token for this push service alone."""
+        expires = int(time.time()) + _TOKEN_LIFETIME
+        claims = {"aud": str(URL(endpoint).origin()), "sub": subject, "exp": expires}
+        headers: dict[str, str] = self._vapid.sign(claims)
+        return headers
+
+
+class WebPush:
+    """An `Adapter`."""
+
+    kind: ClassVar = WakeKind.WEB_PUSH
+    target: ClassVar = WakeByWebPush
+
+    def __init__(self, http: GuardedHttp, key: VapidKey, subject: str) -> None:
+        self._http = http
+        self._key = key
+        self._subject = subject
+
+    def check(self, target: WakeByWebPush) -> str:
+        host = self._http.check(target.endpoint)
+        try:
+            point = base64.urlsafe_b64decode(target.p256dh + "=")
+            ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+        except ValueError:
+            raise RpcError(
+                ErrorCode.INVALID_PARAMS, "p256dh is not a public key of the curve P-256."
+            ) from None
+        return host
+
+    async def send(self, target: WakeByWebPush, notice: Notice) -> Outcome:
+        # Encryption takes a millisecond; the event loop has better things to do.
+        try:
+            body, headers = await asyncio.to_thread(self._seal, target, Body.of(notice))
+        except (WebPushException, ValueError) as error:
+            return Failed(f"it can't be encrypted ({type(error).__name__})")
+        headers |= {"TTL": str(int(notice.lifetime)), "Urgency": "high"}
+        return await self._http.post(target.endpoint, body, headers)
+
+    def _seal(self, target: WakeByWebPush, data: bytes) -> tuple[bytes, dict[str, str]]:
+        subscription = {
+            "endpoint": target.endpoint,
+            "keys": {"p256dh": target.p256dh, "auth": target.auth},
+        }
+        sealed = WebPusher(subscription).encode(data, content_encoding="aes128gcm")
+        assert sealed is not None  # noqa: S101 - only without data it is
+        headers = self._key.headers(target.endpoint, self._subject)
+        headers |= {
+            "Content-Encoding": "aes128gcm",
+            "Content-Type": "application/octet-stream",
+        }
+        return bytes(sealed["body"]), headers
+
+
+def public_key_of(key: ec.EllipticCurvePublicKey) -> str:
+    """An uncompressed point, base64url without padding."""
+    point = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    return base64.urlsafe_b64encode(point).rstrip(b"=").decode()

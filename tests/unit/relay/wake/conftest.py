@@ -1,0 +1,33 @@
+"""A waker over a database in memory, and somebody who is pushed to."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from lightning_proxy.relay import DialSettings
+from lightning_proxy.relay.dialler import DialPolicy
+from lightning_proxy.relay.store import Database
+from lightning_proxy.relay.wake.settings import WakeSettings
+from lightning_proxy.relay.wake.waker import Waker
+from tests.support.receivers import Receiver
+
+POLICY = DialPolicy(DialSettings(), relay_on_loopback=True)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with Receiver().serve() as listening:
+        yield listening
+
+
+@asynccontextmanager
+async def waking(database: Database | None = None, **settings: Any) -> AsyncIterator[Waker]:
+    chosen = {"cooldown": 0.05, "retry_first": 0.05, **settings}
+    if database is not None:
+        async with Waker(WakeSettings(**chosen), POLICY, database) as waker:
+            yield waker
+    else:
+        async with Database(":memory:") as own, waking(own, **settings) as waker:
+            yield waker

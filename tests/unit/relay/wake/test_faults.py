@@ -1,0 +1,207 @@
+"""Receivers that are slow, down, gone, elsewhere or too talkative: none costs another a wake-up."""
+
+import asyncio
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightning_proxy.relay import DialSettings
+from lightning_proxy.relay.dialler import DialPolicy
+from lightning_proxy.relay.wake.http import GuardedHttp
+from lightning_proxy.relay.wake.settings import WakeSettings
+from lightning_proxy.rpc import RpcError, WakeByWebhook, WakeKind, WakeReason
+from tests.support.certificates import certificate
+from tests.support.receivers import Receiver
+from tests.unit.relay.wake.conftest import waking
+
+WALLET, OTHER = b"\x02" + bytes(32), b"\x03" + bytes(32)
+ASKED = WakeReason.DELEGATION
+STRICT = DialPolicy(DialSettings(), relay_on_loopback=False)
+
+
+async def failure(url: str, **settings: Any) -> str:
+    async with waking(**settings) as waker:
+        await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(url))
+        (target,) = await waker.test(WALLET)
+        assert target.last_success is None
+        return target.failure or ""
+
+
+async def test_slow(receiver: Receiver) -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(5)
+        return web.Response()
+
+    receiver.answer = answer
+    assert await failure(receiver.url, timeout=0.1) == "it did not answer in time"
+
+
+async def test_down(unused_tcp_port: int) -> None:
+    assert "can't be reached" in await failure(f"http://127.0.0.1:{unused_tcp_port}/")
+
+
+async def test_gone_is_removed(receiver: Receiver) -> None:
+    receiver.answers(410)
+    async with waking() as waker:
+        await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(receiver.url))
+        waker.wake(WALLET, ASKED, "ab" * 16)
+        await receiver.push()
+        async with asyncio.timeout(10):
+            while waker.targets(WALLET):
+                await asyncio.sleep(0.01)
+        assert waker.counters.wake_targets_gone == 1
+        waker.wake(WALLET, ASKED, "cd" * 16)
+        await asyncio.sleep(0.2)
+        assert receiver.pushes.empty()
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_redirects_are_not_followed(receiver: Receiver, status: int) -> None:
+    async with Receiver().serve() as elsewhere:
+        receiver.answers(status, headers={"Location": elsewhere.url})
+        assert f"status {status}" in await failure(receiver.url)
+        assert elsewhere.pushes.empty()
+
+
+async def test_an_oversized_answer_is_not_read(receiver: Receiver) -> None:
+    sent = 0
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while sent < 1 << 30:
+            await response.write(bytes(65536))
+            sent += 65536
+        return response
+
+    receiver.answer = answer
+    async with waking() as waker:
+        await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(receiver.url))
+        (target,) = await waker.test(WALLET)
+        assert target.last_success is not None
+    assert sent < 64 << 20
+
+
+async def test_an_answer_of_endless_headers(receiver: Receiver) -> None:
+    receiver.answers(200, headers={"X-Endless": "x" * 1_000_000})
+    assert "can't be reached" in await failure(receiver.url)
+
+
+async def test_who_asks_for_peace_gets_it(receiver: Receiver) -> None:
+    receiver.answers(429, headers={"Retry-After": "3600"})
+    async with waking(retry_first=0.01) as waker:
+        await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(receiver.url))
+        waker.wake(WALLET, ASKED, "ab" * 16)
+        await receiver.push()
+        await asyncio.sleep(0.3)
+        assert receiver.pushes.empty()
+
+
+async def test_a_slow_host_holds_nobody_else_up(receiver: Receiver) -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(30)
+        return web.Response()
+
+    receiver.answer = answer
+    async with Receiver().serve("127.0.0.2") as healthy, waking(max_concurrent=200) as waker:
+        for number in range(100):
+            slow = b"\x02" + number.to_bytes(32, "big")
+            await waker.add(slow, WakeKind.WEBHOOK, WakeByWebhook(f"{receiver.url}/{number}"))
+            waker.wake(slow, ASKED, "ab" * 16)
+        await waker.add(OTHER, WakeKind.WEBHOOK, WakeByWebhook(healthy.url))
+        waker.wake(OTHER, ASKED, "cd" * 16)
+        await healthy.push()
+
+
+async def test_tls_has_to_be_for_that_name(tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate(tmp_path, "elsewhere.example"))
+    async with Receiver().serve(ssl=context) as receiver:
+        assert "can't be reached" in await failure(receiver.url)
+        assert receiver.pushes.empty()
+
+
+# ---- where the relay must not be sent to ----
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com/",
+        "ftp://example.com/",
+        "https:///nowhere",
+        "https://user:secret@example.com/",
+        "https://example.com/#part",
+        "https://127.0.0.1/",
+        "https://10.0.0.1/",
+        "https://[::1]/",
+        "https://[::ffff:127.0.0.1]/",
+        "https://0.0.0.0/",
+        "https://169.254.169.254/latest/meta-data",
+        "https://[fe80::1]/",
+        "https://224.0.0.1/",
+        "http://127.0.0.1/",
+        "http://localhost/",
+        "not a url",
+    ],
+)
+async def test_what_is_no_receiver(url: str) -> None:
+    async with GuardedHttp(STRICT, WakeSettings()) as http:
+        if "localhost" in url:
+            # A name is only known for what it is when it was resolved.
+            outcome = await http.post(url, b"", {})
+            assert "does not call" in str(outcome)
+        else:
+            with pytest.raises(RpcError):
+                http.check(url)
+
+
+@pytest.mark.parametrize(
+    "host", ["2130706433", "127.1", "0x7f.0.0.1", "017700000001", "localhost", "LOCALHOST."]
+)
+async def test_spellings_of_loopback_are_no_way_in(host: str) -> None:
+    async with GuardedHttp(STRICT, WakeSettings()) as http:
+        try:
+            http.check(f"https://{host}/")
+        except RpcError:
+            return
+        outcome = await http.post(f"https://{host}/", b"", {})
+        assert "does not call" in str(outcome) or "can't be reached" in str(outcome)
+
+
+async def test_a_name_is_resolved_once_and_that_address_is_called(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    real = asyncio.get_running_loop().getaddrinfo
+
+    async def rebinding(host: str, port: int, **options: Any) -> Any:
+        if host != "rebinding.example":
+            return await real(host, port, **options)
+        asked.append(host)
+        address = "1.1.1.1" if len(asked) == 1 else "127.0.0.1"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", rebinding)
+    async with GuardedHttp(STRICT, WakeSettings(timeout=0.2)) as http:
+        await http.post(f"https://rebinding.example:{receiver.port}/", b"", {})
+        outcome = await http.post(f"https://rebinding.example:{receiver.port}/", b"", {})
+        assert "does not call" in str(outcome)
+    assert len(asked) == 2
+    assert receiver.pushes.empty()
+
+
+@given(st.text(max_size=60) | st.builds("https://{}".format, st.text(max_size=60)))
+async def test_any_text_is_a_url_or_an_error(text: str) -> None:
+    http = GuardedHttp(STRICT, WakeSettings())
+    try:
+        assert http.check(text)
+    except RpcError as error:
+        assert error.sentence

@@ -1,0 +1,156 @@
+"""When a wallet is woken: at once, not too often, again while it does not come."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from lightning_proxy.relay.store import Database
+from lightning_proxy.rpc import RpcError, WakeByWebhook, WakeKind, WakeReason
+from lightning_proxy.wallet.wake import WebhookRefused, verify_webhook
+from tests.support.receivers import Receiver
+from tests.unit.relay.wake.conftest import waking
+
+WALLET, OTHER = b"\x02" + bytes(32), b"\x03" + bytes(32)
+LOST, ASKED = WakeReason.SESSION_LOST, WakeReason.DELEGATION
+
+
+def said(body: bytes) -> tuple[str, str]:
+    value = msgspec.json.decode(body)
+    # Nothing else may ever stand in it.
+    assert set(value) == {"reason", "id"}
+    return value["reason"], value["id"]
+
+
+async def quiet(receiver: Receiver, seconds: float = 0.3) -> None:
+    await asyncio.sleep(seconds)
+    assert receiver.pushes.empty()
+
+
+async def test_a_wake_is_a_signed_post_that_says_why_and_nothing_else(receiver: Receiver) -> None:
+    url = f"{receiver.url}/wake/w1?x=%2F"
+    async with waking() as waker:
+        target = await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(url))
+        assert target.host == "127.0.0.1"
+        waker.wake(WALLET, ASKED, "ab" * 16)
+        push = await receiver.push()
+        assert push.path == "/wake/w1"
+        assert said(push.body) == ("delegation", "ab" * 16)
+        relay = waker.identity.node_id
+        assert verify_webhook(relay, url, push.headers, push.body).reason is ASKED
+        with pytest.raises(WebhookRefused, match="for this URL"):
+            verify_webhook(relay, f"{receiver.url}/wake/w2", push.headers, push.body)
+        with pytest.raises(WebhookRefused, match="for this URL"):
+            verify_webhook(relay, url, push.headers, push.body.replace(b"ab", b"ac"))
+        with pytest.raises(WebhookRefused, match="for this URL"):
+            verify_webhook(OTHER, url, push.headers, push.body)
+        with pytest.raises(WebhookRefused, match="not of now"):
+            verify_webhook(relay, url, push.headers, push.body, now=time.time() + 3600)
+        for headers in ({}, {"X-Lightning-Proxy-Timestamp": "now"}):
+            with pytest.raises(WebhookRefused, match="can be read"):
+                verify_webhook(relay, url, headers, push.body)
+
+
+async def test_a_wallet_without_targets_is_not_woken() -> None:
+    async with waking() as waker:
+        waker.wake(WALLET, ASKED, "ab" * 16)
+        waker.came(WALLET)
+        assert waker.counters.wakes == 0
+
+
+async def test_what_happens_within_the_cooldown_goes_with_the_next_push(receiver: Receiver) -> None:
+    async with waking(cooldown=0.3, retry_first=50.0) as waker:
+        await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(receiver.url))
+        waker.wake(WALLET, WakeReason.MESSAGE, "00" * 16)
+        await receiver.push()
+        for number in range(100):
+            waker.wake(WALLET, WakeReason.MESSAGE, f"{number:032x}")
+        waker.wake(WALLET, ASKED, "ab" * 16)
+        assert said((await receiver.push()).body) == ("delegation", "ab" * 16)
+        await quiet(receiver)
+        assert waker.counters.wakes == 2
+
+
+async def test_it_is_woken_again_until_it_comes(receiver: Receiver) -> None:
+    async with waking(retry_first=0.05) as waker:
+        await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(receiver.url))
+        waker.wake(WALLET, LOST, "ab" * 16)
+        await receiver.push()
+        await receiver.push()
+        waker.came(WALLET)
+        while not receiver.pushes.empty():
+            receiver.pushes.get_nowait()
+        await quiet(receiver)
+
+
+async def test_attempts_end_and_something_new_begins_them_again(receiver: Receiver) -> None:
+    async with waking(retry_first=0.01, max_attempts=3) as waker:
+        await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(receiver.url))
+        waker.wake(WALLET, ASKED, "ab" * 16)
+        for _ in range(3):
+            await receiver.push()
+        await quiet(receiver)
+        waker.wake(WALLET, ASKED, "cd" * 16)
+        for _ in range(3):
+            assert said((await receiver.push()).body)[1] == "cd" * 16
+        await quiet(receiver)
+
+
+async def test_questions_go_before_lost_sessions_and_only_so_many_a_second(
+    receiver: Receiver,
+) -> None:
+    async with waking(rate=50, retry_first=50.0) as waker:
+        wallets = [b"\x02" + number.to_bytes(32, "big") for number in range(60)]
+        for wallet in wallets:
+            await waker.add(wallet, WakeKind.WEBHOOK, WakeByWebhook(receiver.url))
+        for wallet in wallets[:-1]:
+            waker.wake(wallet, LOST, "ab" * 16)
+        waker.wake(wallets[-1], ASKED, "cd" * 16)
+        assert said((await receiver.push()).body)[0] == "delegation"
+        # At fifty a second, these can't all be there at once.
+        assert receiver.pushes.qsize() < 50
+        for _ in wallets[:-1]:
+            assert said((await receiver.push()).body)[0] == "session_lost"
+
+
+async def test_targets_survive_a_restart(receiver: Receiver, tmp_path: Path) -> None:
+    store = str(tmp_path / "relay.sqlite")
+    identity = str(tmp_path / "key")
+    async with Database(store) as database, waking(database, identity=identity) as waker:
+        target = await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(receiver.url))
+        node_id = waker.identity.node_id
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+    async with Database(store) as database, waking(database, identity=identity) as waker:
+        assert waker.identity.node_id == node_id
+        assert waker.targets(WALLET) == [target]
+        waker.wake(WALLET, ASKED, "ab" * 16)
+        await receiver.push()
+        with pytest.raises(RpcError, match="not woken there"):
+            await waker.remove(OTHER, target.target_id)
+        await waker.remove(WALLET, target.target_id)
+    async with Database(store) as database, waking(database, identity=identity) as waker:
+        assert waker.targets(WALLET) == []
+
+
+async def test_the_same_target_twice_is_one_and_there_are_only_so_many(receiver: Receiver) -> None:
+    async with waking(max_targets_per_wallet=2) as waker:
+        first = await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(f"{receiver.url}/1"))
+        again = await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(f"{receiver.url}/1"))
+        assert first == again
+        await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(f"{receiver.url}/2"))
+        with pytest.raises(RpcError, match="remove one"):
+            await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(f"{receiver.url}/3"))
+        await waker.add(OTHER, WakeKind.WEBHOOK, WakeByWebhook(f"{receiver.url}/3"))
+
+
+async def test_a_test_says_how_it_went_and_is_no_hammer(receiver: Receiver) -> None:
+    async with waking(cooldown=50.0) as waker:
+        await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(receiver.url))
+        receiver.answers(500)
+        (target,) = await waker.test(WALLET)
+        assert target.failure == "it answered with HTTP status 500"
+        assert said((await receiver.push()).body)[0] == "test"
+        with pytest.raises(RpcError, match="just woken"):
+            await waker.test(WALLET)

@@ -1,0 +1,83 @@
+"""Web Push as a push service and a browser see it."""
+
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lightning_proxy.cli.vapid import app
+from lightning_proxy.relay.wake.adapter import WakeError
+from lightning_proxy.relay.wake.web_push import VapidKey
+from lightning_proxy.rpc import RpcError, WakeByWebPush, WakeKind, WakeReason
+from tests.support.receivers import Browser, Receiver, b64, check_vapid
+from tests.unit.relay.wake.conftest import waking
+
+WALLET = b"\x02" + bytes(32)
+SUBJECT = "mailto:operator@example.com"
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> str:
+    file = tmp_path / "vapid.pem"
+    assert CliRunner().invoke(app, [str(file)]).exit_code == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    return str(file)
+
+
+async def test_a_browser_reads_it_and_the_push_service_knows_the_relay(
+    receiver: Receiver, key_file: str
+) -> None:
+    browser = Browser()
+    async with waking(vapid_key=key_file, vapid_subject=SUBJECT) as waker:
+        subscription = WakeByWebPush(**browser.subscription(f"{receiver.url}/push/1"))
+        assert "auth" not in repr(subscription)
+        await waker.add(WALLET, WakeKind.WEB_PUSH, subscription)
+        waker.wake(WALLET, WakeReason.SLOT_USED, "ab" * 16)
+        push = await receiver.push()
+        assert browser.open(push) == {"reason": "slot_used", "id": "ab" * 16}
+        assert waker.vapid_public_key is not None
+        claims = check_vapid(push, waker.vapid_public_key, receiver.url, time.time())
+        assert claims["sub"] == SUBJECT
+        assert int(push.headers["TTL"]) > 0
+        assert push.headers["Urgency"] == "high"
+        with pytest.raises(Exception, match=r"[Dd]ecrypt"):
+            Browser().open(push)
+
+
+async def test_without_a_key_there_is_no_web_push(receiver: Receiver) -> None:
+    async with waking() as waker:
+        assert waker.vapid_public_key is None
+        with pytest.raises(RpcError, match="no Web Push"):
+            await waker.add(
+                WALLET, WakeKind.WEB_PUSH, WakeByWebPush(**Browser().subscription(receiver.url))
+            )
+
+
+async def test_a_point_that_is_none_is_refused(receiver: Receiver, key_file: str) -> None:
+    subscription = Browser().subscription(receiver.url) | {"p256dh": b64(b"\x04" + bytes(64))}
+    async with waking(vapid_key=key_file) as waker:
+        with pytest.raises(RpcError, match="P-256"):
+            await waker.add(WALLET, WakeKind.WEB_PUSH, WakeByWebPush(**subscription))
+
+
+@pytest.mark.parametrize("content", [None, "", "no key", "-----BEGIN PRIVATE KEY-----\n"])
+def test_a_file_without_a_key_is_told(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "vapid.pem"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(WakeError, match=r"vapid\.pem"):
+        VapidKey(file)
+
+
+def test_the_command_shows_a_key_that_is_there_and_replaces_it_only_when_told(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "vapid.pem"
+    outputs = [
+        CliRunner().invoke(app, [str(file), *options]).output
+        for options in ([], [], ["--force"], ["--json"])
+    ]
+    keys = [output.split()[-1].rstrip("}").rpartition(":")[2].strip('"') for output in outputs]
+    assert outputs[0].startswith("Made")
+    assert keys[0] == keys[1] != keys[2] == keys[3]
