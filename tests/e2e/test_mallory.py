@@ -6,7 +6,6 @@ Every field of both opening messages, both ways, is in tests/unit/wallet/test_ly
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from btclib.tx import TxOut
 from lightning_proxy.bolt.channel import ChannelState
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.messages import (
-    AcceptChannel,
     ChannelReady,
     Error,
     FundingCreated,
@@ -27,18 +25,21 @@ from lightning_proxy.bolt.messages import (
 )
 from lightning_proxy.bolt.signing import parse_transaction
 from lightning_proxy.chain.simulated import SimulatedChain
-from lightning_proxy.wallet import Policy, ReferenceWallet, keystore
-from lightning_proxy.wallet.events import ChannelProblem, Event
-from lightning_proxy.wallet.reference import create
+from lightning_proxy.wallet.events import ChannelProblem
 from tests.support.channels import point
 from tests.support.funder import SimulatedFunder
 from tests.support.mallory import Frame, Mallory, mallory
 from tests.support.opening import Side
-from tests.support.peer import PeerConnection, ScriptedPeer
-from tests.support.relay import take
+from tests.support.peer import ScriptedPeer
+from tests.support.watched import (
+    FUNDING_SAT,
+    POLICY,
+    connect,
+    offer,
+    open_signed,
+    watched_wallet,
+)
 
-POLICY = Policy(chains=("regtest",))
-FUNDING_SAT = 1_000_000
 PUSH_MSAT = 300_000_000
 
 
@@ -53,76 +54,6 @@ async def chain() -> AsyncIterator[SimulatedChain]:
     """The wallet's own view of the chain, which is none of the relay's."""
     async with SimulatedChain() as simulated:
         yield simulated
-
-
-class Victim:
-    def __init__(self, wallet: ReferenceWallet) -> None:
-        self.wallet = wallet
-        self.events: list[Event] = []
-
-    async def watch(self) -> None:
-        async for event in self.wallet.watch():
-            self.events.append(event)
-
-    async def channel(self) -> Any:
-        stored = (await self.wallet.record.channels())[-1]
-        return stored.channel()
-
-
-@asynccontextmanager
-async def victim(
-    liar: Mallory, folder: Path, chain: SimulatedChain | None = None, **options: Any
-) -> AsyncIterator[Victim]:
-    path = folder / "wallet"
-    if not path.exists():
-        create(path, "passphrase", cost=10)
-    async with ReferenceWallet(
-        path,
-        keystore.load(path, "passphrase"),
-        liar.url,
-        chain=None if chain is None else chain.url,
-        chain_interval=0.02,
-        chain_patience=0.2,
-        reconnect=False,
-        **{"policy": POLICY, **options},
-    ) as wallet:
-        watched = Victim(wallet)
-        watching = asyncio.create_task(watched.watch())
-        try:
-            yield watched
-        finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
-
-
-async def connect(watched: Victim, peer: ScriptedPeer) -> PeerConnection:
-    taking = asyncio.create_task(take(peer))
-    await watched.wallet.connect(peer.address)
-    return await taking
-
-
-async def offer(side: Side, connection: PeerConnection, **changes: Any) -> None:
-    """The peer's `open_channel`, and the `accept_channel` that comes back."""
-    await connection.send(side.say(side.open_channel(funding_satoshis=FUNDING_SAT, **changes)))
-    accept = await connection.receive()
-    assert isinstance(decode(accept), AcceptChannel)
-    side.hear(accept)
-
-
-async def open_signed(
-    connection: PeerConnection, chain: SimulatedChain | None = None, **changes: Any
-) -> Side:
-    """An honest opening, up to `funding_signed`."""
-    side = Side(Role.OPENER)
-    await offer(side, connection, **changes)
-    txid, index = None, 0
-    if chain is not None:
-        transaction, index = chain.faucet(side.channel.funding_scriptpubkey, FUNDING_SAT)
-        txid = parse_transaction(transaction).id[::-1]
-    await connection.send(side.say(side.funding_created(txid, index)))
-    side.hear(await connection.receive())
-    assert side.channel.state is ChannelState.SIGNED
-    return side
 
 
 def refused(frame: Frame) -> str:
@@ -178,7 +109,7 @@ async def test_she_changes_the_peers_open_channel(
             frame["result"]["channel_type"] = "401000"
         return [frame]
 
-    async with victim(liar, tmp_path) as watched:
+    async with watched_wallet(liar.url, tmp_path) as watched:
         connection = await connect(watched, peer)
         liar.to_wallet, liar.to_relay = lie, keep_it_up
         side = Side(Role.OPENER)
@@ -205,7 +136,7 @@ async def test_she_changes_what_the_wallet_accepts(
             frame["result"][field] = point().hex()
         return [frame]
 
-    async with victim(liar, tmp_path) as watched:
+    async with watched_wallet(liar.url, tmp_path) as watched:
         connection = await connect(watched, peer)
         liar.to_relay = lie
         side = Side(Role.OPENER)
@@ -229,7 +160,7 @@ async def test_an_htlc_basepoint_is_refused_at_its_first_use(
             return [change(frame, "htlc_basepoint", lie)]
         return [frame]
 
-    async with victim(liar, tmp_path) as watched:
+    async with watched_wallet(liar.url, tmp_path) as watched:
         connection = await connect(watched, peer)
         liar.to_wallet = change_it
         side = await open_signed(connection)
@@ -239,7 +170,7 @@ async def test_an_htlc_basepoint_is_refused_at_its_first_use(
 
 
 async def test_she_repeats_questions(liar: Mallory, peer: ScriptedPeer, tmp_path: Path) -> None:
-    async with victim(liar, tmp_path) as watched:
+    async with watched_wallet(liar.url, tmp_path) as watched:
         connection = await connect(watched, peer)
         await open_signed(connection)
         for question in list(liar.asked.values()):
@@ -260,13 +191,13 @@ async def test_she_repeats_questions(liar: Mallory, peer: ScriptedPeer, tmp_path
 async def test_she_wants_a_second_signature_with_the_same_number(
     liar: Mallory, peer: ScriptedPeer, tmp_path: Path, restarts: bool
 ) -> None:
-    async with victim(liar, tmp_path) as watched:
+    async with watched_wallet(liar.url, tmp_path) as watched:
         connection = await connect(watched, peer)
         side = await open_signed(connection)
         if not restarts:
             await second_signature(liar, side)
     if restarts:
-        async with victim(liar, tmp_path):
+        async with watched_wallet(liar.url, tmp_path):
             await second_signature(liar, side)
     assert len(liar.signatures) == 1
 
@@ -282,7 +213,7 @@ async def second_signature(liar: Mallory, side: Side) -> None:
 
 
 async def test_she_asks_out_of_order(liar: Mallory, peer: ScriptedPeer, tmp_path: Path) -> None:
-    async with victim(liar, tmp_path) as watched:
+    async with watched_wallet(liar.url, tmp_path) as watched:
         connection = await connect(watched, peer)
         (session,) = await watched.wallet.client.sessions()
         stranger = Side(Role.OPENER)
@@ -329,7 +260,7 @@ async def test_she_claims_confirmations(
     lie: str,
     words: str,
 ) -> None:
-    async with victim(liar, tmp_path, chain) as watched:
+    async with watched_wallet(liar.url, tmp_path, chain) as watched:
         connection = await connect(watched, peer)
         side = Side(Role.OPENER)
         await offer(side, connection)
@@ -366,7 +297,7 @@ async def test_without_a_chain_of_its_own(
 ) -> None:
     """What the README says: the owner may believe the relay, and can't know better then."""
     policy = msgspec.structs.replace(POLICY, trust_relay_for_confirmations=is_trusted)
-    async with victim(liar, tmp_path, policy=policy) as watched:
+    async with watched_wallet(liar.url, tmp_path, policy=policy) as watched:
         connection = await connect(watched, peer)
         side = await open_signed(connection)
         answer = await liar.ask(
@@ -391,7 +322,7 @@ async def test_she_wants_the_money_before_the_peer_has_signed(
     liar: Mallory, peer: ScriptedPeer, chain: SimulatedChain, tmp_path: Path
 ) -> None:
     funder = SimulatedFunder(chain)
-    async with victim(liar, tmp_path, funder=funder) as watched:
+    async with watched_wallet(liar.url, tmp_path, funder=funder) as watched:
         connection = await connect(watched, peer)
         (session,) = await watched.wallet.client.sessions()
         handle = watched.wallet.client.session(session.session_id)
@@ -434,7 +365,7 @@ async def test_she_changes_the_peers_accept_channel(
         return [frame]
 
     funder = SimulatedFunder(chain)
-    async with victim(liar, tmp_path, funder=funder) as watched:
+    async with watched_wallet(liar.url, tmp_path, funder=funder) as watched:
         connection = await connect(watched, peer)
         (session,) = await watched.wallet.client.sessions()
         handle = watched.wallet.client.session(session.session_id)
@@ -458,7 +389,7 @@ async def test_she_changes_the_peers_accept_channel(
 async def test_she_tells_of_what_never_was(
     liar: Mallory, peer: ScriptedPeer, tmp_path: Path
 ) -> None:
-    async with victim(liar, tmp_path) as watched:
+    async with watched_wallet(liar.url, tmp_path) as watched:
         connection = await connect(watched, peer)
         side = await open_signed(connection)
         (session,) = await watched.wallet.client.sessions()

@@ -20,15 +20,14 @@ from lightning_proxy.bolt.messages import (
 )
 from lightning_proxy.bolt.signing import parse_transaction
 from lightning_proxy.chain.simulated import SimulatedChain
-from lightning_proxy.wallet import Backoff, Policy, ReferenceWallet, keystore
-from lightning_proxy.wallet.events import ChannelProblem, Event
-from lightning_proxy.wallet.reference import create
+from lightning_proxy.wallet import Backoff
+from lightning_proxy.wallet.events import ChannelProblem
 from tests.support.funder import SimulatedFunder
 from tests.support.opening import Side
 from tests.support.peer import PeerConnection, ScriptedPeer
 from tests.support.relay import relay, take
+from tests.support.watched import Watched, connect, watched_wallet
 
-POLICY = Policy(chains=("regtest",))
 QUICK = Backoff(first=0.01, most=0.05)
 FUNDING_SAT = 1_000_000
 
@@ -46,58 +45,14 @@ async def server(chain: SimulatedChain, tmp_path: Path) -> AsyncIterator[Server]
         yield running
 
 
-class Owner:
-    """A reference wallet that is being watched, and what happened to it."""
-
-    def __init__(self, wallet: ReferenceWallet) -> None:
-        self.wallet = wallet
-        self.events: list[Event] = []
-
-    async def watch(self) -> None:
-        async for event in self.wallet.watch():
-            self.events.append(event)
-
-    async def state(self) -> ChannelState:
-        (stored,) = await self.wallet.record.channels()
-        return stored.channel().state
-
-    async def wait_for(self, state: ChannelState) -> None:
-        async with asyncio.timeout(10):
-            while await self.state() is not state:
-                await asyncio.sleep(0.01)
-
-
 @asynccontextmanager
 async def owner(
     server: Server, folder: Path, chain: SimulatedChain | None = None, **options: Any
-) -> AsyncIterator[Owner]:
-    path = folder / "wallet"
-    if not path.exists():
-        create(path, "passphrase", cost=10)
-    keys = keystore.load(path, "passphrase")
-    async with ReferenceWallet(
-        path,
-        keys,
-        server.url,
-        policy=POLICY,
-        chain=None if chain is None else chain.url,
-        chain_interval=0.02,
-        reconnect_backoff=QUICK,
-        **options,
-    ) as wallet:
-        watched = Owner(wallet)
-        watching = asyncio.create_task(watched.watch())
-        try:
-            yield watched
-        finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
-
-
-async def connect(watched: Owner, peer: ScriptedPeer) -> PeerConnection:
-    taking = asyncio.create_task(take(peer))
-    await watched.wallet.connect(peer.address)
-    return await taking
+) -> AsyncIterator[Watched]:
+    """A wallet that connects again by itself."""
+    options = {"reconnect": True, "reconnect_backoff": QUICK, "chain_patience": 60.0, **options}
+    async with watched_wallet(server.url, folder, chain, **options) as watched:
+        yield watched
 
 
 async def hear(side: Side, connection: PeerConnection, kind: type[Message]) -> bytes:
@@ -143,7 +98,7 @@ async def test_a_peer_opens_a_channel(
         connection = await connect(watched, peer)
         changes = {"push_msat": push_msat, "channel_type": bytes.fromhex(channel_type)}
         side = await open_to(connection, chain, **changes)
-        assert await watched.state() is ChannelState.SIGNED
+        assert (await watched.channel()).state is ChannelState.SIGNED
         chain.mine()
         await make_ready(side, connection)
         await watched.wait_for(ChannelState.READY)

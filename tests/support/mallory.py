@@ -16,7 +16,7 @@ import aiohttp
 from aiohttp import WSMsgType, web
 from aiohttp.test_utils import TestServer
 
-from lightning_proxy.api import ApiSettings
+from lightning_proxy.api import ApiSettings, Server
 from lightning_proxy.rpc import PATH, SUBPROTOCOL
 from tests.support.relay import relay
 
@@ -28,6 +28,8 @@ class Mallory:
     """`to_wallet` and `to_relay` make of each frame those that go on; as it came, at first."""
 
     url: str
+    #: The relay behind her back.
+    honest: Server
 
     def __init__(self) -> None:
         self.to_wallet: Callable[[Frame], list[Frame]] = lambda frame: [frame]
@@ -133,4 +135,5 @@ async def mallory(**settings: Any) -> AsyncIterator[Mallory]:
         # Wallets sign for the origin that they dialled, and that is hers.
         async with relay(ApiSettings(port=0, origins=[liar.url]), **settings) as honest:
             liar._relay_url = honest.url
+            liar.honest = honest
             yield liar

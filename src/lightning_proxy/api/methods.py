@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from lightning_proxy.relay import Inbox, Relay, StoreError
 from lightning_proxy.rpc import (
     Acknowledge,
+    AddSlots,
     Adopt,
     ChannelInfo,
     Channels,
@@ -17,12 +18,15 @@ from lightning_proxy.rpc import (
     Handshake,
     HandshakeDone,
     OpenChannel,
+    RemoveSlot,
     RemoveWakeTarget,
     RpcError,
     Send,
     SessionInfo,
     Sessions,
     SetPresence,
+    SlotInfo,
+    Slots,
     Subscribe,
     WakeByWebhook,
     WakeByWebPush,
@@ -40,7 +44,10 @@ Methods = dict[str, tuple[type, Callable[[Any], Any]]]
 
 def methods_of(relay: Relay, inbox: Inbox) -> Methods:
     """All that this wallet may ask for."""
-    return _SessionMethods(relay, inbox).table() | _WakeMethods(relay, inbox).table()
+    tables = (_SessionMethods, _WakeMethods, _SlotMethods)
+    return {
+        name: method for table in tables for name, method in table(relay, inbox).table().items()
+    }
 
 
 class _SessionMethods:
@@ -153,6 +160,32 @@ class _WakeMethods:
 
     async def _test(self, _: WakeTest) -> list[WakeTarget]:
         return await self._waker.test(self._wallet)
+
+
+class _SlotMethods:
+    """What it leaves for peers that open channels meanwhile."""
+
+    def __init__(self, relay: Relay, inbox: Inbox) -> None:
+        assert inbox.node_id is not None  # noqa: S101 - it has authenticated
+        self._slots = relay.slots
+        self._wallet = inbox.node_id
+
+    def table(self) -> Methods:
+        return {
+            "add_slots": (AddSlots, self._add),
+            "slots": (Slots, self._list),
+            "remove_slot": (RemoveSlot, self._remove),
+        }
+
+    async def _add(self, wanted: AddSlots) -> list[SlotInfo]:
+        return await kept(self._slots.add(self._wallet, wanted.slots))
+
+    async def _list(self, _: Slots) -> list[SlotInfo]:
+        return await kept(self._slots.list(self._wallet))
+
+    async def _remove(self, wanted: RemoveSlot) -> Done:
+        await kept(self._slots.remove(self._wallet, wanted.slot_id))
+        return Done()
 
 
 async def kept(work: Awaitable[T]) -> T:

@@ -22,6 +22,7 @@ from lightning_proxy.chain import (
     open_source,
 )
 from lightning_proxy.relay.settings import RelaySettings
+from lightning_proxy.relay.slots import Slots
 from lightning_proxy.relay.store import ChannelStore, Database, StoredChannel
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class ChannelBook:
     def __init__(self, settings: RelaySettings, database: Database) -> None:
         self._settings = settings
         self._store = ChannelStore(database)
+        self.slots = Slots(database, settings.max_slots_per_wallet)
         self._source: ChainSource | None = None
         self._watch: OutputWatch
         #: Channels by wallet and peer (node ids), and by wallet.
@@ -57,6 +59,7 @@ class ChannelBook:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
+            await self.slots.load()
             for pair, count in (await self._store.counts()).items():
                 self._count(pair, count)
             if self._settings.chain is not None:

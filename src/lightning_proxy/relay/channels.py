@@ -96,6 +96,7 @@ class SessionChannels:
         "_early",
         "_funding",
         "_session",
+        "_slots_used",
         "_tasks",
         "_warned",
         "_watched",
@@ -115,6 +116,8 @@ class SessionChannels:
         self._warned: set[Channel] = set()
         #: What came while the channels were being read from disk; None when they are there.
         self._early: list[tuple[int, bytes]] | None = None
+        #: Key slots spent here since the wallet was last there.
+        self._slots_used = 0
 
     @property
     def open_delegations(self) -> int:
@@ -310,12 +313,63 @@ class SessionChannels:
         session.send(raw)
         self._by_id[channel.channel_id] = channel
 
+    # ---- what the wallet left ----
+
+    def _may_use_slot(self) -> bool:
+        """A wallet that is there answers by itself, and a peer can't make one spend all it left."""
+        inbox = self._session.inbox
+        if inbox.is_attended:
+            self._slots_used = 0
+        return (
+            not inbox.is_attended
+            and inbox.node_id is not None
+            and self._slots_used < _MAX_UNFUNDED
+            and self._book.slots.has_any(inbox.node_id)
+        )
+
+    def _accept_with_slot(self, channel: Channel) -> None:
+        async def accept() -> None:
+            inbox, peer = self._session.inbox, self._session.peer.node_id
+            assert inbox.node_id is not None  # noqa: S101 - `_may_use_slot`
+            try:
+                accepted = await self._book.slots.accept(
+                    inbox.node_id, self._session.id, peer, channel
+                )
+            finally:
+                self._busy.discard(channel)
+            if accepted is not None:
+                inbox.notify(accepted.notice)
+            if self._session.is_over or self._by_id.get(channel.channel_id) is not channel:
+                return
+            if accepted is None:
+                self._ask(channel)
+                return
+            self._session.say(
+                _log.info,
+                "slot_used",
+                slot_id=accepted.notice.slot_id,
+                channel_id=channel.channel_id.hex(),
+            )
+            channel.send(accepted.message, messages.decode(accepted.message))
+            self._forget_unfunded(channel)
+            self._session.tell(accepted.message)
+
+        self._slots_used += 1
+        self._busy.add(channel)
+        self._run(accept())
+
     # ---- what the wallet owes ----
 
     def _advance(self, channel: Channel) -> None:
         """Ask the wallet for what is next, if it is the wallet's to give."""
         if channel in self._delegations or channel in self._busy:
             return
+        if channel.needs is Need.ACCEPT_CHANNEL and self._may_use_slot():
+            self._accept_with_slot(channel)
+            return
+        self._ask(channel)
+
+    def _ask(self, channel: Channel) -> None:
         question = self._question(channel)
         if question is not None:
             self._delegations[channel] = self._session.delegate(

@@ -72,33 +72,18 @@ class ChannelKeysQuestion(Question):
     kind = DelegationKind.CHANNEL_KEYS
 
     def settle(self, answer: Raw) -> list[bytes]:
-        return self._say(self._accept_channel(decode_params(answer, rpc.ChannelKeys)))
+        keys = decode_params(answer, rpc.ChannelKeys)
+        channel_type = keys.channel_type
+        return self._say(
+            accept_channel(
+                keys,
+                self.channel_id,
+                None if channel_type is None else bytes.fromhex(channel_type),
+            )
+        )
 
     def refuse(self, reason: str) -> list[bytes]:
         return [channel_error(self.channel_id, reason)]
-
-    def _accept_channel(self, keys: rpc.ChannelKeys) -> AcceptChannel:
-        script, channel_type = keys.upfront_shutdown_script, keys.channel_type
-        return AcceptChannel(
-            temporary_channel_id=self.channel_id,
-            dust_limit_satoshis=keys.dust_limit_sat,
-            max_htlc_value_in_flight_msat=keys.max_htlc_value_in_flight_msat,
-            channel_reserve_satoshis=keys.channel_reserve_sat,
-            htlc_minimum_msat=keys.htlc_minimum_msat,
-            minimum_depth=keys.minimum_depth,
-            to_self_delay=keys.to_self_delay,
-            max_accepted_htlcs=keys.max_accepted_htlcs,
-            funding_pubkey=bytes.fromhex(keys.funding_pubkey),
-            revocation_basepoint=bytes.fromhex(keys.revocation_basepoint),
-            payment_basepoint=bytes.fromhex(keys.payment_basepoint),
-            delayed_payment_basepoint=bytes.fromhex(keys.delayed_payment_basepoint),
-            htlc_basepoint=bytes.fromhex(keys.htlc_basepoint),
-            first_per_commitment_point=bytes.fromhex(keys.first_per_commitment_point),
-            # BOLT #2: with option_upfront_shutdown_script negotiated the field has to be there,
-            # and an empty one commits to nothing.
-            upfront_shutdown_script=b"" if script is None else bytes.fromhex(script),
-            channel_type=None if channel_type is None else bytes.fromhex(channel_type),
-        )
 
 
 class FundingCreatedQuestion(Question):
@@ -215,6 +200,33 @@ class ReestablishQuestion(Question):
                 ),
             )
         )
+
+
+def accept_channel(
+    keys: rpc.ChannelKeys, temporary_channel_id: bytes, channel_type: bytes | None
+) -> AcceptChannel:
+    """The message that the wallet's answer makes."""
+    script = keys.upfront_shutdown_script
+    return AcceptChannel(
+        temporary_channel_id=temporary_channel_id,
+        dust_limit_satoshis=keys.dust_limit_sat,
+        max_htlc_value_in_flight_msat=keys.max_htlc_value_in_flight_msat,
+        channel_reserve_satoshis=keys.channel_reserve_sat,
+        htlc_minimum_msat=keys.htlc_minimum_msat,
+        minimum_depth=keys.minimum_depth,
+        to_self_delay=keys.to_self_delay,
+        max_accepted_htlcs=keys.max_accepted_htlcs,
+        funding_pubkey=bytes.fromhex(keys.funding_pubkey),
+        revocation_basepoint=bytes.fromhex(keys.revocation_basepoint),
+        payment_basepoint=bytes.fromhex(keys.payment_basepoint),
+        delayed_payment_basepoint=bytes.fromhex(keys.delayed_payment_basepoint),
+        htlc_basepoint=bytes.fromhex(keys.htlc_basepoint),
+        first_per_commitment_point=bytes.fromhex(keys.first_per_commitment_point),
+        # BOLT #2: with option_upfront_shutdown_script negotiated the field has to be there,
+        # and an empty one commits to nothing.
+        upfront_shutdown_script=b"" if script is None else bytes.fromhex(script),
+        channel_type=channel_type,
+    )
 
 
 def channel_error(channel_id: bytes, reason: str) -> bytes:

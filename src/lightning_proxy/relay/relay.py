@@ -23,6 +23,7 @@ from lightning_proxy.relay.keepalive import keep_alive
 from lightning_proxy.relay.own_init import OwnInit
 from lightning_proxy.relay.session import Session
 from lightning_proxy.relay.settings import RelaySettings
+from lightning_proxy.relay.slots import Slots
 from lightning_proxy.relay.store import IN_MEMORY, Database, StoreError
 from lightning_proxy.relay.store.inbox import InboxStore
 from lightning_proxy.relay.wake.waker import Waker
@@ -165,6 +166,11 @@ class Relay:
     def stored_channels(self) -> int:
         """Channels on disk, of all wallets."""
         return self._book.total
+
+    @property
+    def slots(self) -> Slots:
+        """The key slots of all wallets."""
+        return self._book.slots
 
     @property
     def queued_bytes(self) -> int:

@@ -84,6 +84,8 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_open_delegations_per_session: Count = 4
     #: Kept on disk; a peer that opens one more gets an `error`.
     max_channels_per_wallet: Count = 1000
+    #: Key slots that a wallet may leave, beside those that were used.
+    max_slots_per_wallet: Count = 100
     #: Messages that wait for a wallet that is away; the oldest go first.
     max_queued_bytes_per_wallet: Bytes = 1 << 20
     #: The same for all wallets together.

@@ -387,7 +387,9 @@ class Wallet:
                 case "delegate":
                     await self._take_delegate(decode_params(envelope.params, Delegate))
                 case method if method in _NOTIFICATIONS:
-                    self._take_notification(decode_params(envelope.params, _NOTIFICATIONS[method]))
+                    await self._take_notification(
+                        decode_params(envelope.params, _NOTIFICATIONS[method])
+                    )
                     # A burst arrives without a pause: whoever reads messages gets a turn for each.
                     await asyncio.sleep(0)
                 case "rejected":
@@ -403,7 +405,7 @@ class Wallet:
         session = self._sessions.get(delegate.session_id)
         await self._delegations.take(delegate, session)
 
-    def _take_notification(self, notification: Notification) -> None:
+    async def _take_notification(self, notification: Notification) -> None:
         if not self._positions.is_new(notification.position):
             return
         match notification:
@@ -417,7 +419,10 @@ class Wallet:
                 self._session_over(notification.session_id, "the relay was restarted")
                 self._events.put(notification)
             case SlotUsed():
-                self._events.put(notification)
+                # Before anything that may rest on it.
+                session = self._sessions.get(notification.session_id)
+                if not await self._delegations.slot_used(notification, session):
+                    self._positions.failed()
         if self._acknowledges:
             self._positions.had(notification.position)
 

@@ -10,10 +10,20 @@ from typing import Final
 from lightning_proxy.wallet.errors import RecordError
 
 _APPLICATION_ID: Final = 0x4C505752  # "LPWR"
-_VERSION: Final = 2
+_VERSION: Final = 3
 #: Seconds to wait for another process that is writing.
 _BUSY_TIMEOUT: Final = 5.0
 
+# Answers left with a relay. `used` is the peer's node id and its `open_channel`; the keys of a
+# used one are a channel's, or nobody's.
+_SLOTS: Final = """
+CREATE TABLE slots (
+    channel_index INTEGER PRIMARY KEY,
+    funding_pubkey BLOB NOT NULL UNIQUE,
+    slot BLOB NOT NULL,
+    created REAL NOT NULL,
+    used BLOB
+) STRICT"""
 _SCHEMA: Final = (
     """
 CREATE TABLE wallet (
@@ -67,6 +77,7 @@ CREATE TABLE peers (
     node_id BLOB PRIMARY KEY,
     address TEXT NOT NULL
 ) STRICT""",
+    _SLOTS,
     f"PRAGMA application_id = {_APPLICATION_ID}",
     f"PRAGMA user_version = {_VERSION}",
 )
@@ -84,6 +95,8 @@ INSERT INTO answers SELECT sequence, delegation_id, kind, digest, session_id, pe
     "DROP TABLE old_wallet",
     "DROP TABLE old_answers",
 )
+#: Version 2 left no answers in advance.
+_FROM_VERSION_2: Final = (_SLOTS, f"PRAGMA user_version = {_VERSION}")
 
 
 def create(path: Path, node_id: bytes, next_channel_index: int) -> None:
@@ -163,8 +176,11 @@ def _bring_up_to_date(database: sqlite3.Connection) -> None:
         return
     with transaction(database):
         # Another process may have done it just now.
-        if _version_of(database) == 1:
-            _execute_all(database, _FROM_VERSION_1)
+        match _version_of(database):
+            case 1:
+                _execute_all(database, _FROM_VERSION_1)
+            case 2:
+                _execute_all(database, _FROM_VERSION_2)
 
 
 def _version_of(database: sqlite3.Connection) -> int:

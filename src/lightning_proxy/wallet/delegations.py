@@ -7,9 +7,23 @@ from typing import Final
 import structlog
 
 from lightning_proxy.bolt.features import DEFAULT_FEATURES
-from lightning_proxy.rpc import Delegate, ErrorCode, RpcError, Voided, encode_error, encode_result
-from lightning_proxy.wallet.errors import ConnectionLost
-from lightning_proxy.wallet.events import Answered, DelegationReceived, Event, Refused
+from lightning_proxy.rpc import (
+    Delegate,
+    ErrorCode,
+    RpcError,
+    SlotUsed,
+    Voided,
+    encode_error,
+    encode_result,
+)
+from lightning_proxy.wallet.errors import ConnectionLost, WalletError
+from lightning_proxy.wallet.events import (
+    Answered,
+    ChannelProblem,
+    DelegationReceived,
+    Event,
+    Refused,
+)
 from lightning_proxy.wallet.request import LeftOpen, Refusal, Request, read_request
 from lightning_proxy.wallet.session import Session
 from lightning_proxy.wallet.signer import Signer, ask
@@ -62,6 +76,22 @@ class Delegations:
             task = asyncio.create_task(self._answer(self._signer, request))
             self._under_way[request.delegation_id] = request, task
             task.add_done_callback(lambda _: self._under_way.pop(request.delegation_id, None))
+
+    async def slot_used(self, used: SlotUsed, session: Session | None) -> bool:
+        """A key slot was used; whether that is dealt with, for good or bad."""
+        if self._signer is None:
+            return False
+        features = DEFAULT_FEATURES if session is None else session.features
+        try:
+            problem = await self._signer.slot_used(used, features)
+        except WalletError as error:
+            _log.error("slot_used_not_recorded", error=str(error))
+            return False
+        self._emit(used)
+        if problem is not None:
+            peer, channel_id = bytes.fromhex(used.peer), bytes.fromhex(used.channel_id)
+            self._emit(ChannelProblem(channel_id, peer, problem))
+        return True
 
     def void(self, voided: Voided) -> None:
         """The question is gone: stop working on it."""

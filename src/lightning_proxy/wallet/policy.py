@@ -135,9 +135,13 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         # BOLT #2: a channel of the type option_zeroconf has none.
         if Features.from_bytes(wanted.channel_type or b"").requires(Feature.OPTION_ZEROCONF):
             return 0
+        return self.depth_on(chain_of(wanted))
+
+    def depth_on(self, chain: str) -> int:
+        """The same for a chain by its name, for every channel that needs confirmations."""
         if self.minimum_depth is not None:
             return self.minimum_depth
-        return _DEPTHS.get(chain_of(wanted), _DEFAULT_DEPTH)
+        return _DEPTHS.get(chain, _DEFAULT_DEPTH)
 
     def _check_limits(self, theirs: OpenChannel | AcceptChannel, funding_sat: int) -> None:
         """What the peer lays down for us."""

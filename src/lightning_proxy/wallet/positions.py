@@ -22,9 +22,13 @@ class Positions:
         self._inbox: str | None = None
         self._came = self._had = self._told = 0
         self._telling = False
+        self._stuck = False
 
     def connected(self, inbox: str) -> None:
         """A connection to the relay was made; positions of another inbox say nothing here."""
+        if self._stuck:
+            self._stuck = False
+            self._came = self._had
         if inbox != self._inbox:
             self._inbox = inbox
             self._came = self._had = self._told = 0
@@ -41,9 +45,13 @@ class Positions:
         self._tell()
         return False
 
+    def failed(self) -> None:
+        """One could not be dealt with: on this connection nothing is acknowledged any more."""
+        self._stuck = True
+
     def had(self, position: Position) -> None:
         """This one was dealt with."""
-        if position > self._had:
+        if position > self._had and not self._stuck:
             self._had = position
             self._tell()
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
+import msgspec
+
 from lightning_proxy.bolt.channel import Channel, Entry
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.features import Features
-from lightning_proxy.rpc import DelegationKind
+from lightning_proxy.rpc import DelegationKind, Slot
 from lightning_proxy.wallet import database
 from lightning_proxy.wallet.request import Refusal, Request
 
@@ -62,6 +64,15 @@ class StoredChannel:
         channel = self.channel()
         channel.disconnected()
         return channel
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSlot:
+    """An answer that was left with a relay; `used`: what for, once that is known."""
+
+    index: int
+    slot: Slot
+    used: bytes | None
 
 
 class Ledger:
@@ -144,6 +155,35 @@ class Ledger:
             "UPDATE channels SET funding_transaction = ? WHERE channel_index = ?",
             (transaction, stored.index),
         )
+
+    # ---- key slots ----
+
+    def add_slot(self, index: int, slot: Slot) -> None:
+        """Store an answer that is about to be left with a relay."""
+        self._execute(
+            "INSERT INTO slots VALUES (?, ?, ?, ?, NULL)",
+            (
+                index,
+                bytes.fromhex(slot.answer.funding_pubkey),
+                msgspec.json.encode(slot),
+                time.time(),
+            ),
+        )
+
+    def slot(self, funding_pubkey: bytes) -> StoredSlot | None:
+        """What was left with this key (33 bytes)."""
+        row = self._connection.execute(
+            "SELECT channel_index, slot, used FROM slots WHERE funding_pubkey = ?",
+            (funding_pubkey,),
+        ).fetchone()
+        if row is None:
+            return None
+        index, slot, used = row
+        return StoredSlot(index, msgspec.json.decode(slot, type=Slot), used)
+
+    def use_slot(self, index: int, opening: bytes) -> None:
+        """It was used, for this opening."""
+        self._execute("UPDATE slots SET used = ? WHERE channel_index = ?", (opening, index))
 
     # ---- inside ----
 
@@ -283,7 +323,7 @@ class Record:
         """Every channel index that a channel has, ascending."""
         query = (
             "SELECT channel_index FROM channels UNION SELECT channel_index FROM answers "
-            "WHERE channel_index IS NOT NULL ORDER BY 1"
+            "WHERE channel_index IS NOT NULL UNION SELECT channel_index FROM slots ORDER BY 1"
         )
         return await self._run(lambda: [row[0] for row in self._database.execute(query)])
 

@@ -13,6 +13,7 @@ from lightning_proxy import rpc
 from lightning_proxy.bolt.channel import Channel
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.errors import BoltError
+from lightning_proxy.bolt.features import Features
 from lightning_proxy.bolt.opening import check_open_channel
 from lightning_proxy.chain import BroadcastRejected, ChainError
 from lightning_proxy.wallet import steps
@@ -34,6 +35,7 @@ from lightning_proxy.wallet.request import (
     Request,
     chain_of,
 )
+from lightning_proxy.wallet.slots import take_used
 
 #: Asked when the policy says "by hand": yes or no, at leisure.
 Approve: TypeAlias = Callable[[ChannelKeysRequest], Awaitable[bool]]
@@ -71,6 +73,12 @@ class Signer(Protocol):
 
     async def reestablish(self, request: ReestablishRequest) -> rpc.Reestablish:
         """Where the wallet's record of the channel stands."""
+
+    async def slot_used(self, used: rpc.SlotUsed, features: Features) -> str | None:
+        """A channel was accepted with an answer that this wallet left.
+
+        Returns None once it is in the record, or why it is not: then it gets no signature either.
+        """
 
 
 async def ask(signer: Signer, request: Request) -> rpc.Answer:
@@ -180,6 +188,10 @@ class KeySigner:
             return partial(steps.reestablish, request=request)
 
         return await self._answer(request, judge, rpc.Reestablish)
+
+    async def slot_used(self, used: rpc.SlotUsed, features: Features) -> str | None:
+        """Checks all that the relay says, and puts the channel in the record if it holds."""
+        return await take_used(self._record, self._policy, used, features)
 
     # ---- all kinds ----
 

@@ -94,6 +94,7 @@ key_slots: Final = Table(
     Column("wallet", LargeBinary, primary_key=True),
     Column("slot_id", String, primary_key=True),
     Column("funding_pubkey", LargeBinary, nullable=False),
+    Column("first_per_commitment_point", LargeBinary, nullable=False),
     Column("answer", LargeBinary, nullable=False),
     Column("policy", LargeBinary, nullable=False),
     Column("created", Float, nullable=False),
@@ -103,6 +104,7 @@ key_slots: Final = Table(
     Column("notice", LargeBinary),
     Column("reported", Boolean, nullable=False),
     UniqueConstraint("wallet", "funding_pubkey"),
+    UniqueConstraint("wallet", "first_per_commitment_point"),
 )
 #: The devices that a wallet's node key authorised. A revoked one stays, so that it stays out.
 devices: Final = Table(

@@ -46,6 +46,7 @@ def upgrade() -> None:
         sa.Column("wallet", sa.LargeBinary, primary_key=True),
         sa.Column("slot_id", sa.String, primary_key=True),
         sa.Column("funding_pubkey", sa.LargeBinary, nullable=False),
+        sa.Column("first_per_commitment_point", sa.LargeBinary, nullable=False),
         sa.Column("answer", sa.LargeBinary, nullable=False),
         sa.Column("policy", sa.LargeBinary, nullable=False),
         sa.Column("created", sa.Float, nullable=False),
@@ -53,6 +54,7 @@ def upgrade() -> None:
         sa.Column("notice", sa.LargeBinary),
         sa.Column("reported", sa.Boolean, nullable=False),
         sa.UniqueConstraint("wallet", "funding_pubkey"),
+        sa.UniqueConstraint("wallet", "first_per_commitment_point"),
     )
     op.create_table(
         "devices",

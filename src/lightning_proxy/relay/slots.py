@@ -1,0 +1,140 @@
+"""Key slots: answers to `channel_keys` that a wallet left for the time when it sleeps."""
+
+import secrets
+from typing import Final, NamedTuple
+
+import structlog
+
+from lightning_proxy.bolt.channel import Channel
+from lightning_proxy.bolt.errors import BoltError
+from lightning_proxy.bolt.messages import OpenChannel
+from lightning_proxy.relay.questions import accept_channel
+from lightning_proxy.relay.store import Database
+from lightning_proxy.relay.store.slots import SlotStore
+from lightning_proxy.rpc import ErrorCode, RpcError, Slot, SlotInfo, SlotPolicy, SlotUsed
+
+_log = structlog.get_logger()
+
+#: Used ones included: they are kept for good, so that no key is ever used again.
+_MAX_EVER: Final = 10_000
+
+
+class Accepted(NamedTuple):
+    """An `open_channel` was accepted with a slot: what the peer gets, and what the wallet."""
+
+    message: bytes
+    notice: SlotUsed
+
+
+class Slots:
+    """Those of all wallets; `load` first. What touches the disk raises `StoreError`."""
+
+    def __init__(self, database: Database, max_per_wallet: int) -> None:
+        self._store = SlotStore(database)
+        self._max_per_wallet = max_per_wallet
+        self._free: dict[bytes, int] = {}
+
+    async def load(self) -> None:
+        self._free = await self._store.counts()
+
+    def has_any(self, wallet: bytes) -> bool:
+        """Whether this wallet (node id) has a free one."""
+        return wallet in self._free
+
+    async def add(self, wallet: bytes, slots: list[Slot]) -> list[SlotInfo]:
+        """Keep these, all or none; raises `RpcError` (invalid_params, limit)."""
+        for slot in slots:
+            _check(slot)
+        if self._free.get(wallet, 0) + len(slots) > self._max_per_wallet:
+            raise RpcError(
+                ErrorCode.LIMIT, f"A wallet may leave {self._max_per_wallet} key slots at a time."
+            )
+        by_id = {secrets.token_hex(16): slot for slot in slots}
+        self._count(wallet, len(by_id))
+        is_kept = False
+        try:
+            if await self._store.total(wallet) + len(by_id) > _MAX_EVER:
+                raise RpcError(
+                    ErrorCode.LIMIT, "This wallet has left all the key slots that it may."
+                )
+            is_kept = await self._store.add(wallet, by_id)
+        finally:
+            if not is_kept:
+                self._count(wallet, -len(by_id))
+        if not is_kept:
+            raise RpcError(
+                ErrorCode.INVALID_PARAMS,
+                "One of these keys was left here before: every slot needs fresh ones.",
+            )
+        return [info for info in await self._store.describe(wallet) if info.slot_id in by_id]
+
+    async def list(self, wallet: bytes) -> list[SlotInfo]:
+        """The free ones, and those used last."""
+        return await self._store.describe(wallet)
+
+    async def remove(self, wallet: bytes, slot_id: str) -> None:
+        """Raises `RpcError` (invalid_params)."""
+        if not await self._store.use(wallet, slot_id, None):
+            raise RpcError(ErrorCode.INVALID_PARAMS, "This wallet has no free slot of that id.")
+        self._count(wallet, -1)
+
+    async def accept(
+        self, wallet: bytes, session_id: str, peer: bytes, channel: Channel
+    ) -> Accepted | None:
+        """Accept the channel (`open_channel` came) with a slot that fits; None: none does.
+
+        When this returns the slot is used up for good, whatever happens then. The channel itself
+        is not touched.
+        """
+        offer = channel.open_channel
+        for slot in await self._store.free(wallet):
+            if not fits(slot.policy, peer, offer):
+                continue
+            message = accept_channel(slot.answer, channel.channel_id, offer.channel_type)
+            raw = message.encode()
+            try:
+                Channel.replay(channel.role, channel.features, channel.log).send(raw, message)
+            except BoltError as error:
+                # Spending it would cost the wallet its keys for nothing.
+                _log.info("slot_does_not_fit", slot_id=slot.slot_id, reason=str(error))
+                continue
+            notice = SlotUsed(
+                slot_id=slot.slot_id,
+                session_id=session_id,
+                peer=peer.hex(),
+                channel_id=channel.channel_id.hex(),
+                open_channel=channel.log[0].raw.hex(),
+                accept_channel=raw.hex(),
+            )
+            if await self._store.use(wallet, slot.slot_id, notice):
+                self._count(wallet, -1)
+                return Accepted(raw, notice)
+        return None
+
+    def _count(self, wallet: bytes, change: int) -> None:
+        self._free[wallet] = self._free.get(wallet, 0) + change
+        if not self._free[wallet]:
+            del self._free[wallet]
+
+
+def fits(policy: SlotPolicy, peer: bytes, offer: OpenChannel) -> bool:
+    """Whether the wallet wants this `open_channel` of this peer (node id) accepted."""
+    return (
+        policy.min_funding_sat <= offer.funding_satoshis <= policy.max_funding_sat
+        and (policy.peers is None or peer.hex() in policy.peers)
+        and (policy.channel_types is None or _type_of(offer) in policy.channel_types)
+    )
+
+
+def _type_of(offer: OpenChannel) -> str | None:
+    return None if offer.channel_type is None else offer.channel_type.hex()
+
+
+def _check(slot: Slot) -> None:
+    if slot.answer.channel_type is not None:
+        raise RpcError(
+            ErrorCode.INVALID_PARAMS,
+            "A slot's answer names no channel_type: the peer's is taken, if the policy allows it.",
+        )
+    if slot.policy.min_funding_sat > slot.policy.max_funding_sat:
+        raise RpcError(ErrorCode.INVALID_PARAMS, "min_funding_sat is above max_funding_sat.")
