@@ -175,6 +175,8 @@ class WalletSocket:
                     self._post(encode_error(None, error))
         finally:
             self._inbox.detach(self)
+            if not self._inbox.sockets and self._inbox.node_id is not None:
+                _log.debug("wallet_away", node_id=self._inbox.node_id.hex())
             self._relay.forget_if_idle(self._inbox)
 
     def _take(self, text: str) -> None:

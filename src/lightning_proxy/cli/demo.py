@@ -17,6 +17,7 @@ from lightning_proxy.demo.channel import ChannelDemo
 from lightning_proxy.demo.channel_peer import MINIMUM_DEPTH
 from lightning_proxy.demo.proof import Proof
 from lightning_proxy.demo.run import Demo, Report
+from lightning_proxy.demo.sleep import SleepDemo
 from lightning_proxy.demo.steps import Step
 
 _FAILED: Final = 1
@@ -35,6 +36,9 @@ WHAT: Final = {
     "delegated channel_keys": "that needs keys: the wallet is asked",
     "answered channel_keys": "public keys and limits, and no private key",
     "accept_channel": "{accepter}'s answer, as {opener} expects it",
+    "asleep": "the wallet goes away; it left the URL at which its phone is woken",
+    "push": "why, and an opaque id, signed by the relay; the phone wakes the wallet",
+    "awake": "the wallet is there again",
     "delegated funding_created": "the wallet looks at it, has its coins pay, and signs",
     "answered funding_created": "an outpoint and a signature; the transaction stays at home",
     "funding_created": "{opener} names the funding output, and signs {accepter}'s way out",
@@ -99,6 +103,10 @@ def demo(
     outgoing: Annotated[
         bool, typer.Option("--outgoing", help="With --channel: the wallet opens it.")
     ] = False,
+    sleep: Annotated[
+        bool,
+        typer.Option("--sleep", help="The wallet goes away, and a push wakes it for the channel."),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
 ) -> None:
     """Show the whole flow, and prove that no private key crossed the relay.
@@ -109,7 +117,7 @@ def demo(
 
     Without --channel the flow ends with the answer to open_channel, and no funds move.
     """
-    _check_together(peer, anchors, channel=channel, outgoing=outgoing)
+    _check_together(peer, anchors, channel=channel, outgoing=outgoing, sleep=sleep)
     out = Console(highlight=False, soft_wrap=True)
     err = Console(highlight=False, soft_wrap=True, stderr=True)
 
@@ -124,10 +132,12 @@ def demo(
         (err if json else out).print(Text(f"\n{sentence}\n", "bold"))
 
     def make() -> Demo:
-        if not channel:
-            return Demo(show_step, show_hint, peer=peer, wait=wait)
-        channel_type = "static_remotekey" if anchors is False else "anchors"
-        return ChannelDemo(show_step, channel_type=channel_type, outgoing=outgoing)
+        if sleep:
+            return SleepDemo(show_step)
+        if channel:
+            channel_type = "static_remotekey" if anchors is False else "anchors"
+            return ChannelDemo(show_step, channel_type=channel_type, outgoing=outgoing)
+        return Demo(show_step, show_hint, peer=peer, wait=wait)
 
     try:
         report = asyncio.run(_run(make))
@@ -136,23 +146,23 @@ def demo(
     if json:
         typer.echo(msgspec.json.encode(report).decode())
     else:
-        if report.channel is not None:
-            _show_channel(out, report.channel)
-        if report.proof is not None:
-            _show_proof(out, report.proof)
+        _show(out, report, sleep=sleep)
     if not report.ok:
         _show_failure(err, report)
         raise typer.Exit(_FAILED)
 
 
 def _check_together(
-    peer: str | None, anchors: bool | None, *, channel: bool, outgoing: bool
+    peer: str | None, anchors: bool | None, *, channel: bool, outgoing: bool, sleep: bool
 ) -> None:
     """Options that make no sense without, or with, another; raises `BadParameter`."""
-    if channel and peer is not None:
+    if (channel or sleep) and peer is not None:
         raise typer.BadParameter(
-            "It is for the built-in peer: leave --peer out.", param_hint="--channel"
+            "It is for the built-in peer: leave --peer out.",
+            param_hint="--channel" if channel else "--sleep",
         )
+    if channel and sleep:
+        raise typer.BadParameter("One of them at a time.", param_hint="--channel/--sleep")
     if not channel and (outgoing or anchors is not None):
         raise typer.BadParameter(
             "It says what --channel is to open: add that.",
@@ -186,6 +196,28 @@ class _Steps:
         line.append(f"{size:>12}   ", "default")
         line.append(what, "dim")
         self._console.print(line)
+
+
+def _show(console: Console, report: Report, *, sleep: bool) -> None:
+    if sleep and report.ok:
+        _show_times(console, report.steps)
+    if report.channel is not None:
+        _show_channel(console, report.channel)
+    if report.proof is not None:
+        _show_proof(console, report.proof)
+
+
+def _show_times(console: Console, steps: list[Step]) -> None:
+    """How long the peer waited, and for what."""
+    at = {step.name: step.at_ms for step in steps}
+    waited = {name: at[name] - at["open_channel"] for name in ("push", "awake", "accept_channel")}
+    console.print(
+        Text(
+            f"\nFrom open_channel it took {waited['push']:.0f} ms to the push, "
+            f"{waited['awake']:.0f} ms until the wallet was there, and "
+            f"{waited['accept_channel']:.0f} ms to its answer."
+        )
+    )
 
 
 def _show_channel(console: Console, views: dict[str, dict[str, Any]]) -> None:

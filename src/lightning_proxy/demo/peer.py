@@ -8,7 +8,9 @@ back; with a chain it is a `ChannelPeer`, and the channel becomes a real one.
 import argparse
 import asyncio
 import secrets
+import signal
 import socket
+from functools import partial
 from typing import Final
 
 import uvloop
@@ -29,9 +31,10 @@ _ACCEPT_PATIENCE: Final = 60.0
 _FUNDING_SAT: Final = 1_000_000
 
 
-async def _offer_only(connection: Connection) -> None:
+async def _offer_only(connection: Connection, go: asyncio.Event) -> None:
     """Ask for a channel, and see whether the answer is right."""
     await connection.ping()
+    await go.wait()
     open_channel = _make_open_channel()
     connection.send(open_channel)
     async with asyncio.timeout(_ACCEPT_PATIENCE):
@@ -99,8 +102,13 @@ async def _serve(options: argparse.Namespace) -> None:
         if options.chain is not None:
             await _serve_channels(node_secret, listening, options)
         else:
+            go = asyncio.Event()
+            if options.wait:
+                asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, go.set)
+            else:
+                go.set()
             emit("listening", address=address_of(node_secret, listening))
-            await converse_with_all(node_secret, listening, _offer_only, emit)
+            await converse_with_all(node_secret, listening, partial(_offer_only, go=go), emit)
 
 
 def main() -> None:
@@ -108,6 +116,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="lightning_proxy.demo.peer", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9735, help="0: a free one")
+    parser.add_argument(
+        "--wait", action="store_true", help="ask for a channel at SIGUSR1; not with a chain"
+    )
     parser.add_argument("--chain", metavar="URL", help="the chain source; needs --faucet")
     parser.add_argument("--faucet", metavar="URL", help="where its coins come from")
     parser.add_argument("--open", choices=CHANNEL_TYPES, help="open a channel of this type")

@@ -80,6 +80,10 @@ class Program:
         """Its id, for as long as it was not stopped."""
         return self._process.pid
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal; it has to be running."""
+        self._process.send_signal(number)
+
     async def stop(self) -> None:
         """End it: politely, then by force; harmless where it has ended."""
         process = self._process

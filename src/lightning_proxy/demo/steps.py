@@ -173,6 +173,26 @@ _FROM_PEER_AND_RELAY: Final = {
 
 #: A peer, real or not, asks for a channel and is answered.
 OFFERED: Final = Flow(_ACCEPTED, _FROM_RELAY)
+#: A peer asks for a channel while the wallet is away.
+ASLEEP: Final = Flow(
+    (
+        *_CONNECTED,
+        Due("asleep", "wallet", "relay", "init_received"),
+        Due("open_channel", "peer", "relay", "asleep"),
+        # It waits for a wallet that is not there.
+        Due("delegated", "relay", "wallet", "open_channel", "channel_keys"),
+        Due("push", "relay", "wallet", "delegated channel_keys"),
+        Due("awake", "wallet", "relay", "push"),
+        Due("answered", "wallet", "relay", "awake", "channel_keys"),
+        Due("accept_channel", "relay", "peer", "answered channel_keys"),
+    ),
+    {
+        **_FROM_RELAY,
+        ("wallet", "asleep"): ("asleep", "wallet"),
+        ("wallet", "pushed"): ("push", "relay"),
+        ("wallet", "awake"): ("awake", "wallet"),
+    },
+)
 #: The built-in peer opens a channel.
 INCOMING: Final = Flow(
     (

@@ -12,7 +12,7 @@ import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Final, Literal
 
@@ -25,7 +25,8 @@ from lightning_proxy.chain import ChainError
 from lightning_proxy.demo.channel_peer import CHANNEL_TYPES, MINIMUM_DEPTH
 from lightning_proxy.demo.coins import Coin, Faucet, faucet_at
 from lightning_proxy.demo.lines import emit
-from lightning_proxy.rpc import FundingSigned, Rejected, Voided
+from lightning_proxy.demo.phone import Phone
+from lightning_proxy.rpc import FundingSigned, Rejected, Voided, WakeByWebhook, WakeTarget
 from lightning_proxy.wallet import (
     ChannelOpened,
     ChannelProblem,
@@ -154,7 +155,9 @@ async def _run(options: argparse.Namespace) -> None:
         _hand_over(private_keys, options.keys_descriptor)
     path = options.folder / "wallet"
     Record.create(reference.record_path(path), keys.node_id)
-    if options.chain is None:
+    if options.sleep:
+        await _run_asleep(options, keys, path)
+    elif options.chain is None:
         await _run_without_funds(options, keys, path)
     else:
         await _run_with_channels(options, keys, path, coins)
@@ -176,6 +179,31 @@ async def _run_without_funds(options: argparse.Namespace, keys: WalletKeys, path
         finally:
             counting.cancel()
             await asyncio.gather(counting, return_exceptions=True)
+
+
+async def _run_asleep(options: argparse.Namespace, keys: WalletKeys, path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        phone = await stack.enter_async_context(Phone())
+        record = await stack.enter_async_context(Record(reference.record_path(path), keys.node_id))
+        signer = _NoFunds(keys, _POLICY, record)
+
+        def wallet() -> Wallet:
+            return Wallet(options.relay, keys, signer=signer, on_frame=_print_frame)
+
+        async with wallet() as client:
+            emit("ready", node_id=keys.node_id.hex())
+            session = await client.connect(options.peer)
+            emit("connected", session_id=session.id)
+            settings = client.settings
+            assert settings is not None  # noqa: S101 - it has authenticated
+            phone.relay_node_id = bytes.fromhex(settings.relay_node_id or "")
+            await client.request("wake_by_webhook", WakeByWebhook(phone.url), WakeTarget)
+        emit("asleep")
+        wake, size = await phone.woken()
+        emit("pushed", size=size, reason=wake.reason.value)
+        async with wallet() as client:
+            emit("awake")
+            await _watch(client.events(), client.session(session.id), None)
 
 
 async def _run_with_channels(
@@ -218,6 +246,7 @@ def main() -> None:
     parser.add_argument("--folder", required=True, type=Path, help="where its record goes")
     parser.add_argument("--keys-descriptor", type=int, help="where its private keys go")
     parser.add_argument("--count-interval", type=float, default=0.0, help="seconds")
+    parser.add_argument("--sleep", action="store_true", help="go away once it is connected")
     parser.add_argument("--chain", metavar="URL", help="its own chain source; needs --faucet")
     parser.add_argument("--faucet", metavar="URL", help="where its coins come from")
     parser.add_argument("--open", choices=CHANNEL_TYPES, help="open a channel of this type")
