@@ -1,11 +1,15 @@
 """What a wallet may ask on its websocket, once it has authenticated: a method, a handler each."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+from msgspec import structs
 
 from lightning_proxy.relay import Inbox, Relay, StoreError
 from lightning_proxy.rpc import (
     Acknowledge,
+    AddDevice,
     AddSlots,
     Adopt,
     ChannelInfo,
@@ -13,13 +17,18 @@ from lightning_proxy.rpc import (
     Close,
     Connect,
     Connected,
+    DeviceInfo,
+    DeviceRight,
+    Devices,
     Done,
     ErrorCode,
     Handshake,
     HandshakeDone,
+    Lease,
     OpenChannel,
     RemoveSlot,
     RemoveWakeTarget,
+    RevokeDevice,
     RpcError,
     Send,
     SessionInfo,
@@ -28,6 +37,7 @@ from lightning_proxy.rpc import (
     SlotInfo,
     Slots,
     Subscribe,
+    TakeOver,
     WakeByWebhook,
     WakeByWebPush,
     WakeKind,
@@ -42,12 +52,43 @@ T = TypeVar("T")
 Methods = dict[str, tuple[type, Callable[[Any], Any]]]
 
 
-def methods_of(relay: Relay, inbox: Inbox) -> Methods:
-    """All that this wallet may ask for."""
-    tables = (_SessionMethods, _WakeMethods, _SlotMethods)
-    return {
-        name: method for table in tables for name, method in table(relay, inbox).table().items()
-    }
+#: What a device needs for each; with None it is the node key alone that may.
+RIGHTS: Final[dict[str, DeviceRight | None]] = {
+    **dict.fromkeys(("sessions", "channels", "slots", "wake_targets", "devices"), DeviceRight.SEE),
+    **dict.fromkeys(
+        ("acknowledge", "send", "open_channel", "take_over", "add_slots", "remove_slot"),
+        DeviceRight.ANSWER,
+    ),
+    **dict.fromkeys(
+        ("wake_by_webhook", "wake_by_web_push", "remove_wake_target", "test_wake"),
+        DeviceRight.ANSWER,
+    ),
+    **dict.fromkeys(
+        ("connect", "handshake", "adopt", "close", "subscribe", "set_presence"),
+        DeviceRight.CONNECT,
+    ),
+    "add_device": None,
+    "revoke_device": None,
+}
+
+
+def methods_of(relay: Relay, inbox: Inbox, device_key: bytes) -> Methods:
+    """All that may be asked for this wallet."""
+    return (
+        _SessionMethods(relay, inbox).table()
+        | _WakeMethods(relay, inbox).table()
+        | _SlotMethods(relay, inbox).table()
+        | _DeviceMethods(relay, inbox, device_key).table()
+    )
+
+
+def check_right(name: str, rights: frozenset[DeviceRight], *, is_node: bool) -> None:
+    """Raise `RpcError` (forbidden) where a device may not ask for this method."""
+    right = RIGHTS[name]
+    if right is None and not is_node:
+        raise RpcError(ErrorCode.FORBIDDEN, "Only the wallet's node key may do that.")
+    if right is not None and right not in rights:
+        raise RpcError(ErrorCode.FORBIDDEN, f"This device lacks the right {right.value!r}.")
 
 
 class _SessionMethods:
@@ -186,6 +227,44 @@ class _SlotMethods:
     async def _remove(self, wanted: RemoveSlot) -> Done:
         await kept(self._slots.remove(self._wallet, wanted.slot_id))
         return Done()
+
+
+class _DeviceMethods:
+    """Who else may act for it, and who settles for which channel."""
+
+    def __init__(self, relay: Relay, inbox: Inbox, device_key: bytes) -> None:
+        assert inbox.node_id is not None  # noqa: S101 - it has authenticated
+        self._relay = relay
+        self._inbox = inbox
+        self._wallet = inbox.node_id
+        self._device_key = device_key
+
+    def table(self) -> Methods:
+        return {
+            "add_device": (AddDevice, self._add),
+            "devices": (Devices, self._list),
+            "revoke_device": (RevokeDevice, self._revoke),
+            "take_over": (TakeOver, self._take_over),
+        }
+
+    async def _add(self, wanted: AddDevice) -> DeviceInfo:
+        return await kept(self._relay.devices.add(self._wallet, wanted))
+
+    def _list(self, _: Devices) -> list[DeviceInfo]:
+        sockets = Counter(socket.device_key.hex() for socket in self._inbox.sockets)
+        return [
+            structs.replace(info, sockets=sockets[info.device_key])
+            for info in self._relay.devices.list(self._wallet)
+        ]
+
+    async def _revoke(self, wanted: RevokeDevice) -> Done:
+        device_key = bytes.fromhex(wanted.device_key)
+        await kept(self._relay.revoke_device(self._inbox, device_key))
+        return Done()
+
+    async def _take_over(self, wanted: TakeOver) -> Lease:
+        channel_id = bytes.fromhex(wanted.channel_id)
+        return Lease(await kept(self._relay.take_over(self._inbox, self._device_key, channel_id)))
 
 
 async def kept(work: Awaitable[T]) -> T:

@@ -31,6 +31,10 @@ METHODS: dict[str, tuple[type, type | None, str]] = {
     "add_slots": (rpc.AddSlots, list[rpc.SlotInfo], "wallet"),
     "slots": (rpc.Slots, list[rpc.SlotInfo], "wallet"),
     "remove_slot": (rpc.RemoveSlot, rpc.Done, "wallet"),
+    "add_device": (rpc.AddDevice, rpc.DeviceInfo, "wallet"),
+    "devices": (rpc.Devices, list[rpc.DeviceInfo], "wallet"),
+    "revoke_device": (rpc.RevokeDevice, rpc.Done, "wallet"),
+    "take_over": (rpc.TakeOver, rpc.Lease, "wallet"),
     "acknowledge": (rpc.Acknowledge, rpc.Done, "wallet"),
     "delegate": (rpc.Delegate, None, "relay"),
     "message": (rpc.PeerMessage, None, "relay"),
@@ -38,6 +42,7 @@ METHODS: dict[str, tuple[type, type | None, str]] = {
     "voided": (rpc.Voided, None, "relay"),
     "session_lost": (rpc.SessionLost, None, "relay"),
     "slot_used": (rpc.SlotUsed, None, "relay"),
+    "lease_lost": (rpc.LeaseLost, None, "relay"),
     "rejected": (rpc.Rejected, None, "relay"),
 }
 

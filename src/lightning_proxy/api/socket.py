@@ -12,7 +12,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from msgspec import UNSET, Raw
 
 from lightning_proxy.api.access import Access, log_address
-from lightning_proxy.api.methods import Methods, methods_of
+from lightning_proxy.api.methods import Methods, check_right, methods_of
 from lightning_proxy.api.settings import ApiSettings
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.keys import recover_message_signer
@@ -24,8 +24,10 @@ from lightning_proxy.rpc import (
     Authenticated,
     Challenge,
     Delegate,
+    DeviceRight,
     Envelope,
     ErrorCode,
+    LeaseLost,
     Notification,
     Rejected,
     RequestId,
@@ -73,6 +75,8 @@ class WalletSocket:
         self._tasks: set[asyncio.Task[None]] = set()
         self._transport: asyncio.Transport | None = None
         self._inbox: Inbox
+        self._device_key = b""
+        self._rights: frozenset[DeviceRight] = frozenset()
         self._methods: Methods = {}
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
@@ -100,14 +104,30 @@ class WalletSocket:
     # ---- the inbox's Socket ----
 
     @property
+    def device_key(self) -> bytes:
+        return self._device_key
+
+    @property
     def can_answer(self) -> bool:
-        return True
+        return DeviceRight.ANSWER in self._rights
 
     def delegate(self, envelope: Delegate) -> None:
+        if DeviceRight.SEE not in self._rights:
+            return
         self._post(encode_request(envelope.id, "delegate", envelope))
 
-    def notify(self, notification: Notification) -> None:
-        self._post(encode_notification(NOTIFICATIONS[type(notification)], notification))
+    def notify(self, notification: Notification | LeaseLost) -> None:
+        if DeviceRight.SEE not in self._rights:
+            return
+        method = NOTIFICATIONS.get(type(notification), "lease_lost")
+        self._post(encode_notification(method, notification))
+
+    def hang_up(self, reason: str) -> None:
+        # From now on it may do nothing, however long the goodbye takes.
+        self._rights = frozenset()
+        task = asyncio.create_task(self._hang_up(WSCloseCode.POLICY_VIOLATION, reason))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     # ---- authentication ----
 
@@ -125,14 +145,17 @@ class WalletSocket:
             request_id = None if envelope.id is UNSET else envelope.id
             if envelope.method != "authenticate":
                 raise RpcError(ErrorCode.UNAUTHENTICATED, "Authenticate first.")
-            node_id = _signer_of(
-                decode_params(envelope.params, Authenticate),
-                authentication_text(origin, challenge),
-            )
+            wanted = decode_params(envelope.params, Authenticate)
+            node_id, self._device_key = _signer_of(wanted, origin, challenge)
+            self._rights = self._relay.devices.rights_of(node_id, self._device_key)
+            if not self._rights:
+                raise RpcError(
+                    ErrorCode.UNAUTHENTICATED, "That key is none of this wallet's devices."
+                )
             self._access.check_wallet(node_id)
             self._inbox = self._relay.inbox_of(node_id)
             self._inbox.check_room()
-            self._methods = methods_of(self._relay, self._inbox)
+            self._methods = methods_of(self._relay, self._inbox, self._device_key)
             sessions = [session.describe() for session in self._inbox.sessions.values()]
             result = Authenticated(
                 node_id.hex(), self._wallet_settings(), sessions, self._relay.identity
@@ -192,6 +215,8 @@ class WalletSocket:
             if method is None:
                 raise RpcError(ErrorCode.METHOD_UNKNOWN, "This relay has no such method.")
             kind, handler = method
+            is_node = self._device_key == self._inbox.node_id
+            check_right(envelope.method, self._rights, is_node=is_node)
             result = handler(decode_params(envelope.params, kind))
             if not asyncio.iscoroutine(result):
                 self._post(encode_result(request_id, result))
@@ -218,6 +243,8 @@ class WalletSocket:
         if not isinstance(delegation_id, str):
             raise RpcError(ErrorCode.INVALID_REQUEST, "An answer has its delegation's id.")
         try:
+            if not self.can_answer:
+                raise RpcError(ErrorCode.FORBIDDEN, "This device lacks the right 'answer'.")
             if envelope.error is not UNSET:
                 if envelope.error.code != ErrorCode.REFUSED.number:
                     raise RpcError(
@@ -299,15 +326,20 @@ def _failure(request_id: RequestId, error: Exception) -> str:
     return encode_error(request_id, error)
 
 
-def _signer_of(wanted: Authenticate, text: str) -> bytes:
-    """The node id that signed, if it is the one that was claimed; raises `RpcError`."""
+def _signer_of(wanted: Authenticate, origin: str, challenge: str) -> tuple[bytes, bytes]:
+    """The wallet's node id, and the key that signed if it is the claimed one; raises `RpcError`.
+
+    Whether a device's key may act for that wallet is another question.
+    """
+    device = wanted.device
+    text = authentication_text(origin, challenge, None if device is None else wanted.node_id)
     try:
         signer = recover_message_signer(wanted.signature, text)
     except BoltError as error:
         raise RpcError(ErrorCode.UNAUTHENTICATED, f"The signature is none: {error}.") from None
-    if signer.hex() != wanted.node_id:
+    if signer.hex() != (device or wanted.node_id):
         raise RpcError(
             ErrorCode.UNAUTHENTICATED,
             "The signature is not this node's, or not over this challenge and origin.",
         )
-    return signer
+    return bytes.fromhex(wanted.node_id), signer

@@ -21,6 +21,7 @@ from lightning_proxy.chain import (
     WatchedOutput,
     open_source,
 )
+from lightning_proxy.relay.devices import LeaseKey, Leases
 from lightning_proxy.relay.settings import RelaySettings
 from lightning_proxy.relay.slots import Slots
 from lightning_proxy.relay.store import ChannelStore, Database, StoredChannel
@@ -44,7 +45,8 @@ class ChannelBook:
     Entering raises `StoreError`, `ChainError`, `ValueError`.
     """
 
-    def __init__(self, settings: RelaySettings, database: Database) -> None:
+    def __init__(self, settings: RelaySettings, database: Database, leases: Leases) -> None:
+        self._leases = leases
         self._settings = settings
         self._store = ChannelStore(database)
         self.slots = Slots(database, settings.max_slots_per_wallet)
@@ -117,6 +119,7 @@ class ChannelBook:
     async def forget(self, wallet: bytes, peer: bytes, channel: Channel) -> None:
         """Remove a channel; raises `StoreError`."""
         await self._store.forget(wallet, channel.channel_id)
+        await self._leases.forget(LeaseKey(wallet, peer, channel.temporary_channel_id))
         self._count((wallet, peer), -1)
 
     def _count(self, pair: tuple[bytes, bytes], change: int) -> None:

@@ -74,6 +74,11 @@ class Delegation:
         self._due = deadlines.add(self)
 
     @property
+    def lease(self) -> tuple[bytes, bytes]:
+        """The peer's node id and the channel's temporary id: whose lease it is settled under."""
+        return bytes.fromhex(self._envelope.peer), self.question.channel.temporary_channel_id
+
+    @property
     def session_id(self) -> str:
         return self._envelope.session_id
 

@@ -13,6 +13,7 @@ from msgspec import Raw, structs
 
 from lightning_proxy.relay.counters import Counters
 from lightning_proxy.relay.delegation import Delegation, DelegationState
+from lightning_proxy.relay.devices import LeaseKey, Leases
 from lightning_proxy.relay.journal import Journal
 from lightning_proxy.relay.presence import Presence
 from lightning_proxy.relay.settings import RelaySettings
@@ -21,6 +22,7 @@ from lightning_proxy.rpc import (
     Closed,
     Delegate,
     ErrorCode,
+    LeaseLost,
     Notification,
     PeerMessage,
     RpcError,
@@ -56,11 +58,18 @@ class Socket(Protocol):
     """One of a wallet's sockets, as the inbox sees it; none of its methods waits or raises."""
 
     @property
+    def device_key(self) -> bytes:
+        """33 bytes; the node id, where it is the node key's."""
+        ...
+
+    @property
     def can_answer(self) -> bool: ...
 
     def delegate(self, envelope: Delegate) -> None: ...
 
-    def notify(self, notification: Notification) -> None: ...
+    def notify(self, notification: Notification | LeaseLost) -> None: ...
+
+    def hang_up(self, reason: str) -> None: ...
 
 
 @dataclass(slots=True)
@@ -71,6 +80,7 @@ class Office:
     counters: Counters
     journal: Journal
     waker: Waker
+    leases: Leases
     #: Bytes that wait in all inboxes together.
     queued_bytes: int = 0
     #: Set whenever a delegation is over.
@@ -198,16 +208,35 @@ class Inbox:
         """Settle one of this wallet's delegations; raises `RpcError` if that can't be."""
         delegation = self._find(delegation_id)
         try:
+            self._check_lease(socket, delegation)
             delegation.settle(answer)
         except RpcError:
             self._office.counters.answers_rejected += 1
             raise
+        self._settled_by(socket, delegation)
         self._tell_others(socket, Voided(delegation_id, "another device answered"))
 
     def refuse(self, socket: Socket, delegation_id: str, reason: str) -> None:
         """Refuse one of this wallet's delegations; raises `RpcError` if that can't be."""
-        self._find(delegation_id).refuse(reason)
+        delegation = self._find(delegation_id)
+        try:
+            self._check_lease(socket, delegation)
+        except RpcError:
+            self._office.counters.answers_rejected += 1
+            raise
+        delegation.refuse(reason)
+        self._settled_by(socket, delegation)
         self._tell_others(socket, Voided(delegation_id, "another device refused"))
+
+    def _check_lease(self, socket: Socket, delegation: Delegation) -> None:
+        if self.node_id is not None:
+            channel = LeaseKey(self.node_id, *delegation.lease)
+            self._office.leases.check(channel, socket.device_key)
+
+    def _settled_by(self, socket: Socket, delegation: Delegation) -> None:
+        if self.node_id is not None:
+            channel = LeaseKey(self.node_id, *delegation.lease)
+            self._office.leases.settled(channel, socket.device_key)
 
     def _tell_others(self, socket: Socket, notification: Voided) -> None:
         for other in self.sockets:

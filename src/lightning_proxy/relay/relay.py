@@ -16,6 +16,7 @@ from lightning_proxy.bolt.messages import Init
 from lightning_proxy.relay.book import ChannelBook
 from lightning_proxy.relay.counters import Counters
 from lightning_proxy.relay.delegation import Deadlines
+from lightning_proxy.relay.devices import Devices, LeaseKey
 from lightning_proxy.relay.dialler import Dialler, DialPolicy
 from lightning_proxy.relay.inbox import Inbox, Office
 from lightning_proxy.relay.journal import Journal
@@ -31,6 +32,7 @@ from lightning_proxy.rpc import (
     ChannelInfo,
     DirectionState,
     ErrorCode,
+    LeaseLost,
     RpcError,
     SessionInfo,
 )
@@ -53,6 +55,7 @@ class Relay:
         self._dialler = Dialler(settings.dial, policy)
         self._deadlines = {kind: Deadlines(seconds) for kind, seconds in settings.deadlines.items()}
         self._database = Database(settings.store or IN_MEMORY)
+        self.devices = Devices(self._database, settings.max_devices_per_wallet)
         self.waker = Waker(settings.wake, policy, self._database)
         self._sessions: dict[str, Session] = {}
         self._inboxes: dict[bytes, Inbox] = {}
@@ -73,11 +76,16 @@ class Relay:
         """Raises `StoreError`, `ChainError`, `WakeError`, `ValueError` for a chain's URL."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._database)
-            self._book = await stack.enter_async_context(ChannelBook(self.settings, self._database))
+            self._book = await stack.enter_async_context(
+                ChannelBook(self.settings, self._database, self.devices.leases)
+            )
             store = InboxStore(self._database)
             self.journal = Journal(store, self._database.run)
             await stack.enter_async_context(self.waker)
-            self._office = Office(self.settings, self.counters, self.journal, self.waker)
+            await self.devices.load()
+            self._office = Office(
+                self.settings, self.counters, self.journal, self.waker, self.devices.leases
+            )
             waiting = await store.recover(self.journal.positions)
             keepalive = asyncio.create_task(
                 keep_alive(
@@ -262,6 +270,34 @@ class Relay:
             self._unadopted -= 1
             await self._hold(session)
         return self.find(inbox, session_id).describe()
+
+    async def take_over(self, inbox: Inbox, device_key: bytes, channel_id: bytes) -> int:
+        """This device settles for a channel from now on; returns the fencing number.
+
+        The device that did before is told. Raises `RpcError` (invalid_params), `StoreError`.
+        """
+        assert inbox.node_id is not None  # noqa: S101 - only wallets ask
+        for info in await self.channels(inbox):
+            if channel_id.hex() in (info.channel_id, info.temporary_channel_id):
+                break
+        else:
+            raise RpcError(ErrorCode.INVALID_PARAMS, "This wallet has no such channel.")
+        temporary_id = bytes.fromhex(info.temporary_channel_id)
+        channel = LeaseKey(inbox.node_id, bytes.fromhex(info.peer), temporary_id)
+        former = self.devices.leases.holder(channel)
+        fencing = await self.devices.leases.take_over(channel, device_key)
+        for socket in inbox.sockets:
+            if socket.device_key == former != device_key:
+                socket.notify(LeaseLost(info.temporary_channel_id, fencing))
+        return fencing
+
+    async def revoke_device(self, inbox: Inbox, device_key: bytes) -> None:
+        """Raises `RpcError` (invalid_params), `StoreError`."""
+        assert inbox.node_id is not None  # noqa: S101 - only wallets ask
+        await self.devices.revoke(inbox.node_id, device_key)
+        for socket in inbox.sockets:
+            if socket.device_key == device_key:
+                socket.hang_up("this device was revoked")
 
     async def acknowledge(self, inbox: Inbox, position: int) -> None:
         """The wallet has all up to this position, and won't be told again; raises `StoreError`."""

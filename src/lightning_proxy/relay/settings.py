@@ -84,6 +84,7 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_open_delegations_per_session: Count = 4
     #: Kept on disk; a peer that opens one more gets an `error`.
     max_channels_per_wallet: Count = 1000
+    max_devices_per_wallet: Count = 16
     #: Key slots that a wallet may leave, beside those that were used.
     max_slots_per_wallet: Count = 100
     #: Messages that wait for a wallet that is away; the oldest go first.

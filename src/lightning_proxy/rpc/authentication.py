@@ -25,10 +25,11 @@ def normal_origin(url: str) -> str:
     )
 
 
-def authentication_text(origin: str, challenge: str) -> str:
+def authentication_text(origin: str, challenge: str, node_id: str | None = None) -> str:
     """The text to sign; the wallet passes the origin that *it* dialled, never the one it was told.
 
     So a relay that passes another relay's challenge on gets a signature that is good for itself
-    only.
+    only. `node_id` (hex): a device signs by its own key, and names the wallet that it acts for.
     """
-    return f"lightning-proxy/v1 authenticate {origin} {challenge}"
+    text = f"lightning-proxy/v1 authenticate {origin} {challenge}"
+    return text if node_id is None else f"{text} {node_id}"

@@ -239,6 +239,13 @@ class Lease(Struct, frozen=True):
     fencing: Annotated[int, Meta(ge=1, le=2**53 - 1)]
 
 
+class LeaseLost(Struct, frozen=True):
+    """relay → wallet: another device took that channel (temporary id) over; answers are refused."""
+
+    channel_id: Key
+    fencing: int
+
+
 #: What waits for a wallet until it acknowledges it, and the method by which it is told.
 NOTIFICATIONS: Final[dict[type[Struct], str]] = {
     PeerMessage: "message",

@@ -91,10 +91,14 @@ class Challenge(Struct, frozen=True):
 
 
 class Authenticate(Struct, frozen=True):
-    """wallet → relay: Lightning's signmessage over `authentication_text(origin, challenge)`."""
+    """wallet → relay: Lightning's signmessage over `authentication_text(origin, challenge)`.
+
+    With `device` it is that key's, over the text that names the wallet.
+    """
 
     node_id: NodeId
     signature: Annotated[str, Meta(min_length=100, max_length=110)]
+    device: Point | None = None
 
 
 class WalletSettings(Struct, frozen=True):

@@ -32,6 +32,7 @@ from lightning_proxy.rpc import (
     ErrorCode,
     Handshake,
     HandshakeDone,
+    LeaseLost,
     Notification,
     OpenChannel,
     PeerMessage,
@@ -50,6 +51,7 @@ from lightning_proxy.rpc import (
 from lightning_proxy.transport.handshake import HandshakeError
 from lightning_proxy.wallet.connection import Connection, OnFrame
 from lightning_proxy.wallet.delegations import Delegations
+from lightning_proxy.wallet.device import DeviceKeys
 from lightning_proxy.wallet.errors import (
     ConnectionLost,
     HandshakeFailed,
@@ -128,7 +130,7 @@ class Wallet:
     def __init__(
         self,
         relay_url: str,
-        keys: WalletKeys,
+        keys: WalletKeys | DeviceKeys,
         *,
         signer: Signer | None = None,
         token: str | None = None,
@@ -394,6 +396,8 @@ class Wallet:
                     await asyncio.sleep(0)
                 case "rejected":
                     self._events.put(decode_params(envelope.params, Rejected))
+                case "lease_lost":
+                    self._events.put(decode_params(envelope.params, LeaseLost))
                 case _:
                     raise RpcError(ErrorCode.METHOD_UNKNOWN, "This wallet has no such method.")
         except RpcError as error:

@@ -14,20 +14,19 @@ from msgspec import UNSET, Raw, UnsetType
 from lightning_proxy.rpc import (
     PATH,
     SUBPROTOCOL,
-    Authenticate,
     Authenticated,
     Challenge,
     Envelope,
     ErrorCode,
     ErrorObject,
     RpcError,
-    authentication_text,
     decode_envelope,
     decode_params,
     encode_error,
     encode_request,
     normal_origin,
 )
+from lightning_proxy.wallet.device import DeviceKeys
 from lightning_proxy.wallet.errors import (
     ConnectionLost,
     OriginMismatch,
@@ -74,7 +73,7 @@ class Connection:
         cls,
         http: aiohttp.ClientSession,
         relay_url: str,
-        keys: WalletKeys,
+        keys: WalletKeys | DeviceKeys,
         token: str | None,
         on_frame: OnFrame | None,
     ) -> Self:
@@ -114,18 +113,16 @@ class Connection:
             raise ConnectionLost(f"The relay can't be reached: {error}.") from None
         return connection
 
-    async def _authenticate(self, origin: str, keys: WalletKeys) -> None:
+    async def _authenticate(self, origin: str, keys: WalletKeys | DeviceKeys) -> None:
         envelope = await self._read_one()
         if envelope.method != "challenge":
             raise RelayMisbehaved("The relay did not begin with a challenge.")
         challenge = _read(envelope.params, Challenge)
         if challenge.origin != origin:
             raise OriginMismatch(challenge.origin, origin)
-        signature = keys.sign_message(authentication_text(origin, challenge.challenge))
+        proof = keys.authentication(origin, challenge.challenge)
         request_id = next(self._ids)
-        await self.post(
-            encode_request(request_id, "authenticate", Authenticate(keys.node_id.hex(), signature))
-        )
+        await self.post(encode_request(request_id, "authenticate", proof))
         envelope = await self._read_one()
         if envelope.error is not UNSET:
             raise _relay_error(envelope.error)

@@ -7,7 +7,7 @@ import msgspec
 
 from lightning_proxy.bolt.features import Features
 from lightning_proxy.bolt.messages import to_dict
-from lightning_proxy.rpc import DelegationKind, Rejected, SessionLost, SlotUsed, Voided
+from lightning_proxy.rpc import DelegationKind, LeaseLost, Rejected, SessionLost, SlotUsed, Voided
 from lightning_proxy.wallet.events import (
     Answered,
     ChannelOpened,
@@ -83,13 +83,6 @@ def describe(event: Event) -> tuple[dict[str, Any], str]:
         case SessionClosed(session_id, reason):
             value = {"event": "session_closed", "session_id": session_id, "reason": reason}
             sentence = f"Session {session_id} is over: {reason}."
-        case SessionLost(session_id=session_id, peer=address):
-            value = {"event": "session_lost", "session_id": session_id, "peer": address}
-            sentence = f"The relay was restarted: {address} has to be connected to again."
-        case SlotUsed(slot_id=slot_id, peer=peer):
-            value = {"event": "slot_used", "slot_id": slot_id, "peer": peer}
-            value["channel_id"] = event.channel_id
-            sentence = f"A channel of {peer[:12]}… was accepted with key slot {slot_id}."
         case MessageReceived(session_id, received):
             value = {
                 "event": "message",
@@ -106,8 +99,26 @@ def describe(event: Event) -> tuple[dict[str, Any], str]:
         case Reconnected():
             value = {"event": "reconnected"}
             sentence = "The relay is there again."
+        case SessionLost() | SlotUsed() | LeaseLost():
+            return _while_away(event)
         case _:
             return _about_a_channel(event)
+    return value, sentence
+
+
+def _while_away(event: SessionLost | SlotUsed | LeaseLost) -> tuple[dict[str, Any], str]:
+    value: dict[str, Any]
+    match event:
+        case SessionLost(session_id=session_id, peer=address):
+            value = {"event": "session_lost", "session_id": session_id, "peer": address}
+            sentence = f"The relay was restarted: {address} has to be connected to again."
+        case LeaseLost(channel_id=channel_id, fencing=fencing):
+            value = {"event": "lease_lost", "channel_id": channel_id, "fencing": fencing}
+            sentence = f"Another device of this wallet's took channel {channel_id[:12]}… over."
+        case SlotUsed(slot_id=slot_id, peer=peer):
+            value = {"event": "slot_used", "slot_id": slot_id, "peer": peer}
+            value["channel_id"] = event.channel_id
+            sentence = f"A channel of {peer[:12]}… was accepted with key slot {slot_id}."
     return value, sentence
 
 

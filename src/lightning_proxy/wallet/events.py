@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.messages import Message, decode, name_of
-from lightning_proxy.rpc import Answer, Rejected, SessionLost, SlotUsed, Voided
+from lightning_proxy.rpc import Answer, LeaseLost, Rejected, SessionLost, SlotUsed, Voided
 from lightning_proxy.wallet.request import Request
 
 
@@ -150,6 +150,7 @@ Event: TypeAlias = (
     | Refused
     | Voided
     | Rejected
+    | LeaseLost
     | SessionLost
     | SlotUsed
     | SessionClosed

@@ -12,6 +12,7 @@ from Crypto.Protocol.KDF import HKDF
 
 from lightning_proxy.bolt.derivation import FIRST_COMMITMENT_INDEX, per_commitment_secret
 from lightning_proxy.bolt.keys import sign_message
+from lightning_proxy.rpc import Authenticate, authentication_text
 from lightning_proxy.transport.handshake import Initiator
 
 SEED_SIZE: Final = 32
@@ -101,6 +102,11 @@ class WalletKeys(_Secret):
     def sign_message(self, text: str) -> str:
         """Lightning's `signmessage` by the node key, in zbase32."""
         return sign_message(self._node_secret, text)
+
+    def authentication(self, origin: str, challenge: str) -> Authenticate:
+        """What proves the node key to the relay of this origin."""
+        signature = self.sign_message(authentication_text(origin, challenge))
+        return Authenticate(self.node_id.hex(), signature)
 
     def initiator(self, remote_node_id: bytes) -> Initiator:
         """A fresh BOLT #8 handshake with this node; raises `ValueError` for an id that is none."""
