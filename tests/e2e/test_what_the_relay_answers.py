@@ -5,6 +5,8 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
+from lightning_proxy.api import ApiSettings
+from lightning_proxy.api.limits import LimitSettings
 from lightning_proxy.bolt import messages
 from lightning_proxy.bolt.chains import CHAIN_HASHES
 from lightning_proxy.bolt.features import DEFAULT_FEATURES, Features
@@ -144,8 +146,10 @@ async def test_own_pings_when_idle_and_an_end_when_they_stay_unanswered(
 async def test_a_peer_that_never_reads_costs_no_other_session_its_pings(
     peer: ScriptedPeer,
 ) -> None:
+    # Not the wallet's own limit is to end this.
+    limits = LimitSettings(bytes_per_wallet_burst=1 << 30, requests_per_wallet_burst=1_000_000)
     async with (
-        relay(ping_interval=0.4, pong_timeout=5) as server,
+        relay(ApiSettings(port=0, limits=limits), ping_interval=0.4, pong_timeout=5) as server,
         raw_wallet(server.url) as wallet,
     ):
         stuck_id, stuck = await wallet.open_session(peer)

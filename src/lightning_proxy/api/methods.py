@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 
 from msgspec import structs
 
+from lightning_proxy.api.limits import Limits
 from lightning_proxy.relay import Inbox, Relay, StoreError
 from lightning_proxy.rpc import (
     Acknowledge,
@@ -72,10 +73,10 @@ RIGHTS: Final[dict[str, DeviceRight | None]] = {
 }
 
 
-def methods_of(relay: Relay, inbox: Inbox, device_key: bytes) -> Methods:
+def methods_of(relay: Relay, inbox: Inbox, device_key: bytes, limits: Limits) -> Methods:
     """All that may be asked for this wallet."""
     return (
-        _SessionMethods(relay, inbox).table()
+        _SessionMethods(relay, inbox, limits).table()
         | _WakeMethods(relay, inbox).table()
         | _SlotMethods(relay, inbox).table()
         | _DeviceMethods(relay, inbox, device_key).table()
@@ -94,9 +95,12 @@ def check_right(name: str, rights: frozenset[DeviceRight], *, is_node: bool) -> 
 class _SessionMethods:
     """Its sessions, what it says to their peers, and what it was told."""
 
-    def __init__(self, relay: Relay, inbox: Inbox) -> None:
+    def __init__(self, relay: Relay, inbox: Inbox, limits: Limits) -> None:
+        assert inbox.node_id is not None  # noqa: S101 - it has authenticated
         self._relay = relay
         self._inbox = inbox
+        self._limits = limits
+        self._wallet = inbox.node_id
 
     def table(self) -> Methods:
         return {
@@ -114,9 +118,14 @@ class _SessionMethods:
         }
 
     async def _connect(self, wanted: Connect) -> Connected:
-        session, act_two = await self._relay.connect(
-            self._inbox, wanted.peer, bytes.fromhex(wanted.act_one)
-        )
+        self._limits.dial(self._wallet)
+        try:
+            session, act_two = await self._relay.connect(
+                self._inbox, wanted.peer, bytes.fromhex(wanted.act_one)
+            )
+        except RpcError as error:
+            self._limits.failed_dial(self._wallet, error)
+            raise
         return Connected(session.id, act_two.hex())
 
     async def _handshake(self, wanted: Handshake) -> HandshakeDone:
@@ -143,7 +152,9 @@ class _SessionMethods:
 
     def _send(self, wanted: Send) -> Done:
         session = self._relay.find(self._inbox, wanted.session_id)
-        session.send(bytes.fromhex(wanted.message))
+        message = bytes.fromhex(wanted.message)
+        self._limits.send(self._wallet, len(message))
+        session.send(message)
         return Done()
 
     def _subscribe(self, wanted: Subscribe) -> SessionInfo:

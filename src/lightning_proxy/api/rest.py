@@ -7,6 +7,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from lightning_proxy.api.access import Access
+from lightning_proxy.api.limits import Limits
 from lightning_proxy.relay import Relay
 from lightning_proxy.rpc import DirectionState, ErrorCode, RpcError, decode_params
 from lightning_proxy.rpc.types import ActOne, ActThree, ActTwo, Id, Key, Message, PeerAddress
@@ -55,8 +56,9 @@ class HandshakeResult(Struct, frozen=True):
 class Rest:
     """`POST /api/connect` and `POST /api/handshake/{id}`."""
 
-    def __init__(self, relay: Relay, access: Access) -> None:
+    def __init__(self, relay: Relay, access: Access, limits: Limits) -> None:
         self._relay = relay
+        self._limits = limits
         self._access = access
 
     def routes(self) -> list[web.RouteDef]:
@@ -67,9 +69,15 @@ class Rest:
 
     async def connect(self, request: web.Request) -> web.Response:
         body = await self._read(request, ConnectBody)
-        session, act_two = await self._relay.connect(
-            self._relay.unadopted_inbox(), body.url, bytes.fromhex(body.message)
-        )
+        address = request.remote or ""
+        self._limits.dial(address)
+        try:
+            session, act_two = await self._relay.connect(
+                self._relay.unadopted_inbox(), body.url, bytes.fromhex(body.message)
+            )
+        except RpcError as error:
+            self._limits.failed_dial(address, error)
+            raise
         return _json(ConnectResult(session.id, act_two.hex()))
 
     async def handshake(self, request: web.Request) -> web.Response:

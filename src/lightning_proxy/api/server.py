@@ -9,9 +9,12 @@ from typing import Self
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from lightning_proxy import __version__, rpc
 from lightning_proxy.api.access import Access, cross_origin
+from lightning_proxy.api.forwarded import Forwarded
+from lightning_proxy.api.limits import Limits
 from lightning_proxy.api.metrics import Metrics
 from lightning_proxy.api.openapi import document
 from lightning_proxy.api.problems import problems
@@ -46,6 +49,8 @@ class Server:
 
     def __init__(self, relay_settings: RelaySettings, api_settings: ApiSettings) -> None:
         self._settings = api_settings.checked()
+        self._tls = self._settings.tls()
+        self._limits = Limits(self._settings.limits)
         self.relay = Relay(relay_settings, on_loopback=self._settings.on_loopback)
         self._sockets: set[WalletSocket] = set()
         self._schema = msgspec.json.encode(document())
@@ -61,7 +66,7 @@ class Server:
         )
         await self.relay.__aenter__()
         await self._runner.setup()
-        self._site = web.SockSite(self._runner, listening, backlog=_BACKLOG)
+        self._site = web.SockSite(self._runner, listening, backlog=_BACKLOG, ssl_context=self._tls)
         await self._site.start()
         return self
 
@@ -71,6 +76,11 @@ class Server:
         await self.relay.__aexit__(*_)
         await asyncio.gather(*(wallet.shut_down() for wallet in self._sockets))
         await self._runner.cleanup()
+
+    def reload(self) -> None:
+        """Read the certificate's files again; raises `SettingsError`, and the old one stays."""
+        if self._tls is not None:
+            self._settings.load_tls(self._tls)
 
     async def _bind(self) -> socket.socket:
         """A listening socket at the configured host and port."""
@@ -88,11 +98,17 @@ class Server:
 
     def _application(self) -> web.Application:
         application = web.Application(
-            middlewares=[cross_origin(self._access), problems], client_max_size=_MAX_BODY
+            middlewares=[
+                Forwarded(self._settings.trusted_proxies).middleware(),
+                cross_origin(self._access),
+                problems,
+                self._limited,
+            ],
+            client_max_size=_MAX_BODY,
         )
         application.add_routes(
             [
-                *Rest(self.relay, self._access).routes(),
+                *Rest(self.relay, self._access, self._limits).routes(),
                 web.get(rpc.PATH, self._wallet),
                 web.get("/", self._index),
                 web.get("/healthz", self._healthz),
@@ -102,8 +118,13 @@ class Server:
         )
         return application
 
+    @web.middleware
+    async def _limited(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self._limits.request(request.remote or "")
+        return await handler(request)
+
     async def _wallet(self, request: web.Request) -> web.StreamResponse:
-        wallet = WalletSocket(self.relay, self._access, self._settings)
+        wallet = WalletSocket(self.relay, self._access, self._limits, self._settings)
         self._sockets.add(wallet)
         try:
             return await wallet.serve(request)

@@ -1,10 +1,13 @@
 """What an operator can set about the port that wallets use."""
 
 from ipaddress import ip_address
+from ssl import PROTOCOL_TLS_SERVER, SSLContext
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
+from lightning_proxy.api.forwarded import Forwarded
+from lightning_proxy.api.limits import LimitSettings
 from lightning_proxy.rpc import normal_origin
 
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
@@ -30,6 +33,12 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     origins: list[str] = []
     #: Web pages, by origin, whose scripts may use the API.
     web_origins: list[str] = []
+    #: Files (PEM) for TLS, both or none; they are read again on SIGHUP.
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    #: Networks (CIDR) of proxies whose X-Forwarded-For, -Proto and -Host are believed.
+    trusted_proxies: list[str] = []
+    limits: LimitSettings = field(default_factory=LimitSettings)
     #: Seconds from a websocket's opening to `authenticate`.
     authentication_timeout: Annotated[float, Meta(gt=0, le=600)] = 10.0
 
@@ -68,13 +77,19 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
                 f"bound to {self.host}, the relay can't know its public name: set origins, such "
                 'as ["https://relay.example.com"]'
             )
+        if (self.tls_certificate is None) is not (self.tls_key is None):
+            raise SettingsError("tls_certificate and tls_key go together")
+        try:
+            Forwarded(self.trusted_proxies)
+        except ValueError as error:
+            raise SettingsError(f"trusted_proxies: {error}") from None
         fields = {name: getattr(self, name) for name in self.__struct_fields__}
         return ApiSettings(**{**fields, "access": access})
 
     def origins_on(self, port: int) -> frozenset[str]:
         """The normal origins under which the relay answers, once it listens on `port`."""
         names = self.origins or [
-            f"http://{name}:{port}" for name in (*_LOOPBACK_NAMES, self._url_host())
+            f"{self.scheme}://{name}:{port}" for name in (*_LOOPBACK_NAMES, self._url_host())
         ]
         try:
             return frozenset(normal_origin(name) for name in names)
@@ -83,7 +98,33 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def url_on(self, port: int) -> str:
         """A URL that reaches the relay from this machine."""
-        return f"http://{self._url_host()}:{port}"
+        return f"{self.scheme}://{self._url_host()}:{port}"
+
+    @property
+    def scheme(self) -> str:
+        """Of what it listens for; a proxy in front may speak another."""
+        return "http" if self.tls_certificate is None else "https"
+
+    def tls(self) -> SSLContext | None:
+        """None: no TLS. Raises `SettingsError` for files that won't do."""
+        if self.tls_certificate is None:
+            return None
+        # PROTOCOL_TLS_SERVER: TLS 1.2 at least.
+        context = SSLContext(PROTOCOL_TLS_SERVER)
+        self.load_tls(context)
+        return context
+
+    def load_tls(self, context: SSLContext) -> None:
+        """Read the files (again); raises `SettingsError`, and then all is as before."""
+        assert self.tls_certificate is not None  # noqa: S101 - who has a context has a file
+        try:
+            # On a trial context first: half a change would be worse than none.
+            SSLContext(PROTOCOL_TLS_SERVER).load_cert_chain(self.tls_certificate, self.tls_key)
+            context.load_cert_chain(self.tls_certificate, self.tls_key)
+        except OSError as error:
+            raise SettingsError(
+                f"tls_certificate, tls_key: {error.strerror or type(error).__name__}"
+            ) from None
 
     def _url_host(self) -> str:
         return f"[{self.host}]" if ":" in self.host else self.host

@@ -12,6 +12,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from msgspec import UNSET, Raw
 
 from lightning_proxy.api.access import Access, log_address
+from lightning_proxy.api.limits import Limits
 from lightning_proxy.api.methods import Methods, check_right, methods_of
 from lightning_proxy.api.settings import ApiSettings
 from lightning_proxy.bolt.errors import BoltError
@@ -58,8 +59,9 @@ _GOODBYE_LOOKS: Final = 25
 class WalletSocket:
     """One socket: a `Socket` of its wallet's inbox, once it has authenticated."""
 
-    def __init__(self, relay: Relay, access: Access, settings: ApiSettings) -> None:
+    def __init__(self, relay: Relay, access: Access, limits: Limits, settings: ApiSettings) -> None:
         self._relay = relay
+        self._limits = limits
         self._access = access
         self._settings = settings
         self._limit = math.inf
@@ -75,6 +77,7 @@ class WalletSocket:
         self._tasks: set[asyncio.Task[None]] = set()
         self._transport: asyncio.Transport | None = None
         self._inbox: Inbox
+        self._wallet = b""
         self._device_key = b""
         self._rights: frozenset[DeviceRight] = frozenset()
         self._methods: Methods = {}
@@ -83,19 +86,32 @@ class WalletSocket:
         """Run the socket until either side ends it."""
         self._access.check_request(request)
         origin = self._access.origin_of(request)
-        await self._socket.prepare(request)
-        self._transport = request.transport
-        writer = asyncio.create_task(self._write())
-        try:
-            if await self._authenticate(origin, log_address(request)):
+        address = log_address(request)
+        with self._limits.pending(request.remote or ""):
+            await self._socket.prepare(request)
+            self._transport = request.transport
+            writer = asyncio.create_task(self._write())
+            is_in = False
+            try:
+                is_in = await self._authenticate(origin, address)
+                if not is_in:
+                    self._limits.failed_authentication(request.remote or "")
+            finally:
+                if not is_in:
+                    await self._end(writer)
+        if is_in:
+            try:
                 await self._converse()
-        finally:
-            if self._stall is not None:
-                self._stall.cancel()
-            for task in (writer, *self._tasks):
-                task.cancel()
-            await asyncio.gather(writer, *self._tasks, return_exceptions=True)
+            finally:
+                await self._end(writer)
         return self._socket
+
+    async def _end(self, writer: asyncio.Task[None]) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+        for task in (writer, *self._tasks):
+            task.cancel()
+        await asyncio.gather(writer, *self._tasks, return_exceptions=True)
 
     async def shut_down(self) -> None:
         """Say goodbye: the relay stops."""
@@ -153,9 +169,10 @@ class WalletSocket:
                     ErrorCode.UNAUTHENTICATED, "That key is none of this wallet's devices."
                 )
             self._access.check_wallet(node_id)
+            self._wallet = node_id
             self._inbox = self._relay.inbox_of(node_id)
             self._inbox.check_room()
-            self._methods = methods_of(self._relay, self._inbox, self._device_key)
+            self._methods = methods_of(self._relay, self._inbox, self._device_key, self._limits)
             sessions = [session.describe() for session in self._inbox.sessions.values()]
             result = Authenticated(
                 node_id.hex(), self._wallet_settings(), sessions, self._relay.identity
@@ -211,11 +228,12 @@ class WalletSocket:
                 self._take_answer(envelope)
                 return
             request_id = None if envelope.id is UNSET else envelope.id
+            self._limits.call(self._wallet)
             method = self._methods.get(envelope.method)
             if method is None:
                 raise RpcError(ErrorCode.METHOD_UNKNOWN, "This relay has no such method.")
             kind, handler = method
-            is_node = self._device_key == self._inbox.node_id
+            is_node = self._device_key == self._wallet
             check_right(envelope.method, self._rights, is_node=is_node)
             result = handler(decode_params(envelope.params, kind))
             if not asyncio.iscoroutine(result):

@@ -104,6 +104,12 @@ def serve(
             "else lightning-proxy/relay.sqlite in the user's state folder.",
         ),
     ] = None,
+    tls_certificate: Annotated[
+        str | None, typer.Option(metavar="FILE", help="For TLS: the certificate, and those above.")
+    ] = None,
+    tls_key: Annotated[
+        str | None, typer.Option(metavar="FILE", help="For TLS: the certificate's key.")
+    ] = None,
     vapid_key: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="The key for Web Push: see lightning-proxy vapid."),
@@ -138,6 +144,8 @@ def serve(
             ("--dial-source", ("relay", "dial", "source"), dial_source),
             ("--chain", ("relay", "chain"), chain),
             ("--store", ("relay", "store"), store),
+            ("--tls-certificate", ("api", "tls_certificate"), tls_certificate),
+            ("--tls-key", ("api", "tls_key"), tls_key),
             ("--vapid-key", ("relay", "wake", "vapid_key"), vapid_key),
             ("--log-level", ("log", "level"), log_level),
             ("--log-format", ("log", "format"), log_format),
@@ -189,12 +197,23 @@ async def _run(server: Server, settings: Config) -> None:
         async with AsyncExitStack() as stack:
             limit = await stack.enter_async_context(asyncio.timeout(None))
             await _start(stack, server, settings)
+            loop.add_signal_handler(signal.SIGHUP, _reload, server)
             _announce(server, settings)
             await stopped.wait()
             limit.reschedule(loop.time() + _SHUTDOWN_TIMEOUT)
     except TimeoutError:
         _fail(f"the shutdown took longer than {_SHUTDOWN_TIMEOUT:g} s and was cut short", _FAILED)
     _log.info("stopped")
+
+
+def _reload(server: Server) -> None:
+    """What an operator may renew while the relay runs."""
+    try:
+        server.reload()
+    except SettingsError as error:
+        _log.error("not_reloaded", reason=str(error))
+    else:
+        _log.info("reloaded")
 
 
 async def _start(stack: AsyncExitStack, server: Server, settings: Config) -> None:

@@ -10,10 +10,9 @@ from lightning_proxy.bolt import messages
 from lightning_proxy.bolt.channel import Channel, ChannelState, Need
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.errors import BoltError
-from lightning_proxy.bolt.opening import short_channel_id
-from lightning_proxy.chain import Output, WatchedOutput
 from lightning_proxy.relay.book import SIGNED, ChannelBook
 from lightning_proxy.relay.delegation import Delegation, DelegationState
+from lightning_proxy.relay.fundings import Fundings
 from lightning_proxy.relay.questions import (
     ChannelKeysQuestion,
     ChannelReadyQuestion,
@@ -25,15 +24,10 @@ from lightning_proxy.relay.questions import (
     channel_error,
     opening_errors,
 )
+from lightning_proxy.relay.slots import SessionSlots
 from lightning_proxy.relay.store import StoreError
 from lightning_proxy.relay.text import printable
-from lightning_proxy.rpc import (
-    ChannelInfo,
-    DelegationKind,
-    ErrorCode,
-    FundingSeen,
-    RpcError,
-)
+from lightning_proxy.rpc import ChannelInfo, DelegationKind, ErrorCode, RpcError
 
 if TYPE_CHECKING:
     from lightning_proxy.relay.session import Session
@@ -94,12 +88,11 @@ class SessionChannels:
         "_by_id",
         "_delegations",
         "_early",
-        "_funding",
+        "_fundings",
         "_session",
-        "_slots_used",
+        "_slots",
         "_tasks",
         "_warned",
-        "_watched",
     )
 
     def __init__(self, session: "Session", book: ChannelBook) -> None:
@@ -110,14 +103,12 @@ class SessionChannels:
         self._delegations: dict[Channel, Delegation] = {}
         #: Those whose next step waits for the disk.
         self._busy: set[Channel] = set()
-        self._watched: dict[Channel, WatchedOutput] = {}
-        self._funding: dict[Channel, FundingSeen] = {}
+        self._fundings = Fundings(session, book, self._advance)
+        self._slots = SessionSlots(session, book.slots)
         self._tasks: set[asyncio.Task[None]] = set()
         self._warned: set[Channel] = set()
         #: What came while the channels were being read from disk; None when they are there.
         self._early: list[tuple[int, bytes]] | None = None
-        #: Key slots spent here since the wallet was last there.
-        self._slots_used = 0
 
     @property
     def open_delegations(self) -> int:
@@ -132,7 +123,7 @@ class SessionChannels:
                 peer=self._session.peer.node_id.hex(),
                 session_id=self._session.id,
                 state=channel.state,
-                funding=self._funding.get(channel),
+                funding=self._fundings.of(channel),
                 messages=[e.raw.hex() for e in channel.log if e.sender is not channel.role],
             )
             for channel in dict.fromkeys(self._by_id.values())
@@ -154,7 +145,7 @@ class SessionChannels:
         for channel in channels:
             if channel.channel_id not in self._by_id:
                 self._by_id[channel.channel_id] = channel
-                self._follow(channel)
+                self._fundings.follow(channel)
                 self._advance(channel)
         early, self._early = self._early or [], None
         for type_, raw in early:
@@ -164,9 +155,7 @@ class SessionChannels:
         """The connection is gone: what isn't signed by both is forgotten, the rest is stored."""
         for delegation in list(self._delegations.values()):
             delegation.void(f"the session is over: {reason}")
-        for watched in self._watched.values():
-            watched.unwatch()
-        self._watched.clear()
+        self._fundings.close()
         wallet = self._session.inbox.node_id
         if wallet is not None:
             pair = wallet, self._session.peer.node_id
@@ -313,67 +302,37 @@ class SessionChannels:
         session.send(raw)
         self._by_id[channel.channel_id] = channel
 
-    # ---- what the wallet left ----
-
-    def _may_use_slot(self) -> bool:
-        """A wallet that is there answers by itself, and a peer can't make one spend all it left."""
-        inbox = self._session.inbox
-        if inbox.is_attended:
-            self._slots_used = 0
-        return (
-            not inbox.is_attended
-            and inbox.node_id is not None
-            and self._slots_used < _MAX_UNFUNDED
-            and self._book.slots.has_any(inbox.node_id)
-        )
-
-    def _accept_with_slot(self, channel: Channel) -> None:
-        async def accept() -> None:
-            inbox, peer = self._session.inbox, self._session.peer.node_id
-            assert inbox.node_id is not None  # noqa: S101 - `_may_use_slot`
-            try:
-                accepted = await self._book.slots.accept(
-                    inbox.node_id, self._session.id, peer, channel
-                )
-            finally:
-                self._busy.discard(channel)
-            if accepted is not None:
-                inbox.notify(accepted.notice)
-            if self._session.is_over or self._by_id.get(channel.channel_id) is not channel:
-                return
-            if accepted is None:
-                self._ask(channel)
-                return
-            self._session.say(
-                _log.info,
-                "slot_used",
-                slot_id=accepted.notice.slot_id,
-                channel_id=channel.channel_id.hex(),
-            )
-            channel.send(accepted.message, messages.decode(accepted.message))
-            self._forget_unfunded(channel)
-            self._session.tell(accepted.message)
-
-        self._slots_used += 1
-        self._busy.add(channel)
-        self._run(accept())
-
     # ---- what the wallet owes ----
 
     def _advance(self, channel: Channel) -> None:
         """Ask the wallet for what is next, if it is the wallet's to give."""
         if channel in self._delegations or channel in self._busy:
             return
-        if channel.needs is Need.ACCEPT_CHANNEL and self._may_use_slot():
-            self._accept_with_slot(channel)
+        if channel.needs is Need.ACCEPT_CHANNEL and self._slots.may_use:
+            self._busy.add(channel)
+            self._run(self._accept_with_slot(channel))
+        else:
+            self._ask(channel)
+
+    async def _accept_with_slot(self, channel: Channel) -> None:
+        try:
+            raw = await self._slots.accept(channel)
+        finally:
+            self._busy.discard(channel)
+        if self._session.is_over or self._by_id.get(channel.channel_id) is not channel:
             return
-        self._ask(channel)
+        if raw is None:
+            self._ask(channel)
+            return
+        channel.send(raw, messages.decode(raw))
+        self._forget_unfunded(channel)
+        self._session.tell(raw)
 
     def _ask(self, channel: Channel) -> None:
         question = self._question(channel)
         if question is not None:
             self._delegations[channel] = self._session.delegate(
-                question, _unsettled(channel), self._funding.get(channel), self._over
+                question, _unsettled(channel), self._fundings.of(channel), self._over
             )
 
     def _question(self, channel: Channel) -> Question | None:
@@ -391,6 +350,8 @@ class SessionChannels:
         channel = question.channel
         del self._delegations[channel]
         self._session.delegation_over(delegation, sentence)
+        if state in (DelegationState.SETTLED, DelegationState.REFUSED):
+            self._slots.wallet_came()
         if state is not DelegationState.SETTLED:
             if channel.state not in SIGNED and state is not DelegationState.VOID:
                 self._drop(channel, replies)
@@ -417,7 +378,7 @@ class SessionChannels:
         self._by_id.pop(channel.temporary_channel_id, None)
         if (wallet := self._session.inbox.node_id) is not None:
             self._hold(wallet)
-        self._follow(channel)
+        self._fundings.follow(channel)
         self._advance(channel)
 
     def _retransmit(self, channel: Channel) -> None:
@@ -425,47 +386,6 @@ class SessionChannels:
         ready = channel.retransmit()
         if ready is not None:
             self._session.tell(ready)
-
-    # ---- the chain ----
-
-    def _follow(self, channel: Channel) -> None:
-        """Watch a funding output until the channel is ready."""
-        if (
-            channel.state is not ChannelState.READY
-            and channel not in self._watched
-            and self._book.sees(channel)
-        ):
-            self._watched[channel] = self._book.watch(
-                channel, lambda output: self._seen(channel, output)
-            )
-
-    def _seen(self, channel: Channel, output: Output | None) -> None:
-        if output is None:
-            channel.unobserve()
-            self._funding.pop(channel, None)
-        else:
-            try:
-                channel.observe(output.scriptpubkey, output.amount_sat, output.confirmations)
-            except BoltError as error:
-                self._session.say(
-                    _log.warning,
-                    "funding_differs",
-                    channel_id=channel.channel_id.hex(),
-                    reason=str(error),
-                )
-                return
-            scid = None
-            if output.block_height is not None and output.transaction_index is not None:
-                scid = short_channel_id(
-                    output.block_height,
-                    output.transaction_index,
-                    channel.funding_created.funding_output_index,
-                )
-            self._funding[channel] = FundingSeen(output.confirmations, scid)
-        if channel.state is ChannelState.READY:
-            self._watched.pop(channel).unwatch()
-        else:
-            self._advance(channel)
 
     # ---- inside ----
 
@@ -503,9 +423,7 @@ class SessionChannels:
         for channel_id in (channel.temporary_channel_id, channel.channel_id):
             if self._by_id.get(channel_id) is channel:
                 del self._by_id[channel_id]
-        self._funding.pop(channel, None)
-        if (watched := self._watched.pop(channel, None)) is not None:
-            watched.unwatch()
+        self._fundings.forget(channel)
 
     def _store_then(
         self, channel: Channel, go_on: Callable[[Channel], None], replies: list[bytes] | None = None

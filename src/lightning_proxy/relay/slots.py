@@ -1,7 +1,7 @@
 """Key slots: answers to `channel_keys` that a wallet left for the time when it sleeps."""
 
 import secrets
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 
@@ -13,10 +13,15 @@ from lightning_proxy.relay.store import Database
 from lightning_proxy.relay.store.slots import SlotStore
 from lightning_proxy.rpc import ErrorCode, RpcError, Slot, SlotInfo, SlotPolicy, SlotUsed
 
+if TYPE_CHECKING:
+    from lightning_proxy.relay.session import Session
+
 _log = structlog.get_logger()
 
 #: Used ones included: they are kept for good, so that no key is ever used again.
 _MAX_EVER: Final = 10_000
+#: Those that one session's peer may use up before the wallet has looked at any of it.
+_MAX_UNSEEN: Final = 4
 
 
 class Accepted(NamedTuple):
@@ -115,6 +120,63 @@ class Slots:
         self._free[wallet] = self._free.get(wallet, 0) + change
         if not self._free[wallet]:
             del self._free[wallet]
+
+
+class SessionSlots:
+    """The slots of its wallet, for one session's peer: it can't make a wallet spend all it left."""
+
+    __slots__ = ("_session", "_slots", "_unseen")
+
+    def __init__(self, session: "Session", slots: Slots) -> None:
+        self._session = session
+        self._slots = slots
+        #: Used here since the wallet last said something to this peer's openings.
+        self._unseen = 0
+
+    def wallet_came(self) -> None:
+        """It knows what was done in its name so far."""
+        self._unseen = 0
+
+    @property
+    def may_use(self) -> bool:
+        """Whether an `open_channel` may get one now: a wallet that is there answers by itself."""
+        inbox = self._session.inbox
+        if inbox.is_attended:
+            self.wallet_came()
+            return False
+        return (
+            inbox.node_id is not None
+            and self._unseen < _MAX_UNSEEN
+            and self._slots.has_any(inbox.node_id)
+        )
+
+    async def accept(self, channel: Channel) -> bytes | None:
+        """As `Slots.accept`, and the wallet is told; returns the `accept_channel` for the peer.
+
+        Only where it `may_use` one. The message has not been given to the channel.
+        """
+        session, inbox = self._session, self._session.inbox
+        assert inbox.node_id is not None  # noqa: S101 - `may_use`
+        # Before the disk is asked: another opening may come meanwhile.
+        self._unseen += 1
+        accepted = None
+        try:
+            accepted = await self._slots.accept(
+                inbox.node_id, session.id, session.peer.node_id, channel
+            )
+        finally:
+            if accepted is None:
+                self._unseen = max(0, self._unseen - 1)
+        if accepted is None:
+            return None
+        inbox.notify(accepted.notice)
+        session.say(
+            _log.info,
+            "slot_used",
+            slot_id=accepted.notice.slot_id,
+            channel_id=channel.channel_id.hex(),
+        )
+        return accepted.message
 
 
 def fits(policy: SlotPolicy, peer: bytes, offer: OpenChannel) -> bool:

@@ -26,12 +26,15 @@ class Target:
     last_attempt: float | None = None
     last_success: float | None = None
     failure: str | None = None
-    #: The receiver asked for no more before then (monotonic seconds).
-    not_before: float = 0.0
+    #: By the monotonic clock, which no jump of the wall's moves: the last attempt, and before when
+    #: the receiver asked for no more.
+    attempted: float = float("-inf")
+    not_before: float = float("-inf")
 
     async def push(self, notice: Notice) -> bool | None:
         """Whether it was delivered; None: the target is gone."""
         self.last_attempt = time.time()
+        self.attempted = time.monotonic()
         match await self.adapter.send(self.address, notice):
             case Delivered():
                 self.last_success, self.failure = time.time(), None

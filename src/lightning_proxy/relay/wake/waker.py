@@ -161,8 +161,8 @@ class Waker:
 
     async def test(self, wallet: bytes) -> list[WakeTarget]:
         """Push to all targets now, and return how that went; raises `RpcError` (limit)."""
-        since = time.time() - self._settings.cooldown
-        if any((each.last_attempt or 0.0) > since for each in self._targets.of(wallet)):
+        since = time.monotonic() - self._settings.cooldown
+        if any(each.attempted > since for each in self._targets.of(wallet)):
             raise RpcError(
                 ErrorCode.LIMIT,
                 "This wallet was just woken; try again in a moment.",

@@ -1,0 +1,190 @@
+"""How much one address and one wallet may ask for; what is remembered of them is bounded."""
+
+import asyncio
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv6Address, ip_address
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+
+from lightning_proxy.rpc import ErrorCode, RpcError
+
+_Rate = Annotated[float, Meta(gt=0, le=1e9)]
+_Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+
+#: Addresses, or wallets, that are remembered; of more, those are forgotten that asked longest ago,
+#: which by then have all of their burst again or are few among very many.
+_MAX_KEYS: Final = 50_000
+#: Whose addresses get limits: an IPv6 customer has a whole network of this size.
+_IPV6_PREFIX: Final = 8
+
+
+class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Each `…_burst` may come at once, the rest at the rate.
+
+    Limits by address don't hold for loopback: there the relay can't tell its users apart, and a
+    proxy on this machine names them (`trusted_proxies`).
+    """
+
+    #: HTTP requests, websockets among them, a second.
+    requests_per_address: _Rate = 20.0
+    requests_per_address_burst: _Count = 200
+    #: Failed authentications a minute.
+    failures_per_address: _Rate = 10.0
+    failures_per_address_burst: _Count = 30
+    #: Websockets that have not authenticated yet.
+    pending_sockets_per_address: _Count = 32
+    pending_sockets: _Count = 10_000
+    #: JSON-RPC requests a second.
+    requests_per_wallet: _Rate = 200.0
+    requests_per_wallet_burst: _Count = 1000
+    #: Bytes a second that `send` takes.
+    bytes_per_wallet: _Rate = 1_048_576.0
+    bytes_per_wallet_burst: Annotated[int, Meta(ge=65_535, le=1 << 30)] = 4 << 20
+    #: Peers dialled a minute; over REST they count for the address.
+    dials_per_wallet: _Rate = 60.0
+    dials_per_wallet_burst: _Count = 200
+    #: Dials an hour that reached nobody: who has more is scanning.
+    failed_dials_per_wallet: _Rate = 60.0
+    failed_dials_per_wallet_burst: _Count = 60
+
+
+class Buckets:
+    """Token buckets by key: `burst` at once, `rate` a second."""
+
+    def __init__(self, rate: float, burst: float, max_keys: int = _MAX_KEYS) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._max_keys = max_keys
+        #: Tokens, and the loop time at which they were counted.
+        self._of: OrderedDict[str | bytes, tuple[float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def wait(self, key: str | bytes, amount: float = 1.0) -> float:
+        """Seconds until so much may be taken; 0: now."""
+        return max(0.0, (amount - self._tokens(key)) / self._rate)
+
+    def take(self, key: str | bytes, amount: float = 1.0) -> float:
+        """Take so much, unless that has to wait: then nothing is taken; returns `wait`."""
+        tokens = self._tokens(key)
+        if tokens < amount:
+            return (amount - tokens) / self._rate
+        self._of[key] = tokens - amount, asyncio.get_running_loop().time()
+        self._of.move_to_end(key)
+        if len(self._of) > self._max_keys:
+            self._of.popitem(last=False)
+        return 0.0
+
+    def _tokens(self, key: str | bytes) -> float:
+        known = self._of.get(key)
+        if known is None:
+            return self._burst
+        tokens, at = known
+        since = asyncio.get_running_loop().time() - at
+        return min(self._burst, tokens + since * self._rate)
+
+
+class Limits:
+    """Every method raises `RpcError` (limit), which says when to try again."""
+
+    def __init__(self, settings: LimitSettings) -> None:
+        per_minute, per_hour = 1 / 60, 1 / 3600
+        self._settings = settings
+        self._requests = Buckets(settings.requests_per_address, settings.requests_per_address_burst)
+        self._failures = Buckets(
+            settings.failures_per_address * per_minute, settings.failures_per_address_burst
+        )
+        self._calls = Buckets(settings.requests_per_wallet, settings.requests_per_wallet_burst)
+        self._bytes = Buckets(settings.bytes_per_wallet, settings.bytes_per_wallet_burst)
+        self._dials = Buckets(
+            settings.dials_per_wallet * per_minute, settings.dials_per_wallet_burst
+        )
+        self._failed_dials = Buckets(
+            settings.failed_dials_per_wallet * per_hour, settings.failed_dials_per_wallet_burst
+        )
+        self._pending: Counter[str] = Counter()
+
+    # ---- by address ----
+
+    def request(self, address: str) -> None:
+        """An HTTP request came."""
+        if (network := network_of(address)) is not None:
+            _check(self._requests.take(network), "Too many requests from this address")
+
+    def failed_authentication(self, address: str) -> None:
+        """A wallet, or who claims to be one, did not get in; never raises."""
+        if (network := network_of(address)) is not None:
+            self._failures.take(network)
+
+    @contextmanager
+    def pending(self, address: str) -> Iterator[None]:
+        """While inside, a websocket has not authenticated yet."""
+        network = network_of(address)
+        if network is not None:
+            _check(self._failures.wait(network), "Too many failed authentications from there")
+            if self._pending[network] >= self._settings.pending_sockets_per_address:
+                _check(1.0, "Too many websockets of this address have not authenticated")
+        if self._pending.total() >= self._settings.pending_sockets:
+            _check(1.0, "Too many websockets have not authenticated")
+        key = network or ""
+        self._pending[key] += 1
+        try:
+            yield
+        finally:
+            self._pending[key] -= 1
+            if not self._pending[key]:
+                del self._pending[key]
+
+    # ---- by wallet ----
+
+    def call(self, node_id: bytes) -> None:
+        """A JSON-RPC request came."""
+        _check(self._calls.take(node_id), "Too many requests of this wallet")
+
+    def send(self, node_id: bytes, size: int) -> None:
+        """So many bytes are to go to a peer."""
+        _check(self._bytes.take(node_id, size), "Too much is sent for this wallet")
+
+    def dial(self, who: bytes | str) -> None:
+        """A peer is to be dialled for a wallet (node id), or for an address."""
+        key = _key(who)
+        if key is not None:
+            _check(self._failed_dials.wait(key), "Too many of the dialled peers did not answer")
+            _check(self._dials.take(key), "Too many peers are dialled")
+
+    def failed_dial(self, who: bytes | str, error: RpcError) -> None:
+        """Dialling failed; never raises. What was not dialled at all says nothing."""
+        key = _key(who)
+        unreached = error.error in (ErrorCode.PEER_UNREACHABLE, ErrorCode.PEER_TIMEOUT)
+        if key is not None and unreached and error.retry_after is None:
+            self._failed_dials.take(key)
+
+
+def network_of(address: str) -> str | None:
+    """Whose limits count for this address; None: nobody's, it is this machine's own."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address):
+        if parsed.ipv4_mapped is None:
+            if parsed.is_loopback:
+                return None
+            return parsed.packed[:_IPV6_PREFIX].hex()
+        parsed = parsed.ipv4_mapped
+    return None if parsed.is_loopback else str(parsed)
+
+
+def _key(who: bytes | str) -> bytes | str | None:
+    return who if isinstance(who, bytes) else network_of(who)
+
+
+def _check(wait: float, sentence: str) -> None:
+    if wait > 0:
+        raise RpcError(
+            ErrorCode.LIMIT, f"{sentence}; try again in a moment.", retry_after=round(wait, 3)
+        )
