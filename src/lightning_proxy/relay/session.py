@@ -13,7 +13,7 @@ from lightning_proxy.bolt.address import NodeAddress
 from lightning_proxy.bolt.chains import CHAIN_HASHES
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.features import Feature, Features, check_init
-from lightning_proxy.relay import channels, gossip
+from lightning_proxy.relay import gossip, received
 from lightning_proxy.relay.book import ChannelBook
 from lightning_proxy.relay.channels import SessionChannels
 from lightning_proxy.relay.counters import Counters
@@ -22,7 +22,7 @@ from lightning_proxy.relay.dialler import Dialler
 from lightning_proxy.relay.inbox import Inbox
 from lightning_proxy.relay.own_init import OwnInit
 from lightning_proxy.relay.presence import Presence
-from lightning_proxy.relay.questions import Question, channel_error
+from lightning_proxy.relay.questions import Question
 from lightning_proxy.relay.settings import RelaySettings
 from lightning_proxy.relay.text import printable
 from lightning_proxy.rpc import (
@@ -45,12 +45,6 @@ _log = structlog.get_logger()
 
 M = TypeVar("M", bound=messages.Message)
 
-#: BOLT #1: an `error` or `warning` for the all-zero channel id concerns every channel.
-_ALL_CHANNELS: Final = bytes(32)
-#: In an open_channel: after its type and the chain_hash (BOLT #2).
-_TEMPORARY_CHANNEL_ID: Final = slice(34, 66)
-#: A session's first errors and warnings are logged for the operator, later ones for debugging.
-_ERRORS_LOGGED: Final = 5
 #: Our own pings ask for the least; the answer's length says nothing.
 _PONG_BYTES: Final = 0
 _NO_CHANNELS: Final[frozenset[int]] = frozenset()
@@ -64,18 +58,18 @@ class Session:
     __slots__ = (
         "_book",
         "_channels",
-        "_counters",
         "_deadlines",
-        "_errors_received",
-        "_gossip_dropped",
         "_init_waiter",
         "_networks",
         "_on_over",
         "_paused",
         "_timer",
         "_transport",
+        "counters",
         "created",
+        "errors_received",
         "features",
+        "gossip_dropped",
         "id",
         "inbox",
         "peer",
@@ -112,10 +106,13 @@ class Session:
         self.peer_init: bytes | None = None
         #: When the unanswered ping left (monotonic seconds); keepalive's.
         self.pinged_at: float | None = None
+        #: Of the peer's.
+        self.errors_received = 0
+        self.gossip_dropped = 0
         #: What both nodes offer, once the peer's `init` came; before, our own.
         self.features = _NO_FEATURES
         self.settings = settings
-        self._counters = counters
+        self.counters = counters
         self._deadlines = deadlines
         self._book = book
         self._on_over = on_over
@@ -125,8 +122,6 @@ class Session:
         self._timer: asyncio.TimerHandle | None = None
         self._channels: SessionChannels | None = None
         self._paused = False
-        self._gossip_dropped = 0
-        self._errors_received = 0
 
     @property
     def transport(self) -> PeerTransport:
@@ -151,7 +146,7 @@ class Session:
             messages_sent=transport.messages_sent if transport else 0,
             pings_received=transport.pings_received if transport else 0,
             pongs_received=transport.pongs_received if transport else 0,
-            gossip_dropped=self._gossip_dropped,
+            gossip_dropped=self.gossip_dropped,
             open_delegations=self._channels.open_delegations if self._channels else 0,
         )
 
@@ -159,7 +154,7 @@ class Session:
 
     async def dial(self, dialler: Dialler, act_one: bytes) -> bytes:
         """Connect, pass act one on, return act two; raises `RpcError`, and then it is over."""
-        self._counters.dials += 1
+        self.counters.dials += 1
         try:
             self._transport = transport = await dialler.dial(self.peer, self)
             transport.write_raw(act_one)
@@ -167,7 +162,7 @@ class Session:
             async with asyncio.timeout(self.settings.dial.act_two_timeout):
                 act_two: bytes = await transport.receive_exactly(ACT_TWO_SIZE)
         except BaseException as error:
-            self._counters.dials_failed += 1
+            self.counters.dials_failed += 1
             self.abort("the peer gave no act two")
             match error:
                 case TimeoutError():
@@ -213,7 +208,7 @@ class Session:
 
     def _received_init(self, message: bytes) -> None:
         self.say(_log.debug, "init_received", size=len(message))
-        init = self._decode(messages.Init, memoryview(message))
+        init = self.decode(messages.Init, memoryview(message))
         if init is None:
             return
         try:
@@ -230,7 +225,7 @@ class Session:
         self.features &= theirs
         self.state = SessionState.READY
         self.peer_init = message
-        self._counters.handshakes += 1
+        self.counters.handshakes += 1
         self.say(_log.info, "session_ready")
         if self.features.offers(Feature.GOSSIP_QUERIES):
             chains = self._networks or init.networks or (CHAIN_HASHES["bitcoin"],)
@@ -280,10 +275,12 @@ class Session:
         if self.state is not SessionState.READY:
             self._received_first(type, view)
             return
-        handler = _ALWAYS.get(type)
-        if handler is None:
-            handler = Session.pass_on if self.raw else _UNLESS_RAW.get(type, Session.received_other)
-        handler(self, type, view)
+        handler = received.ALWAYS.get(type)
+        if handler is None and self.raw:
+            self.pass_on(type, view)
+        else:
+            handler = handler or received.UNLESS_RAW.get(type, received.received_other)
+            handler(self, type, view)
 
     def on_closed(self, reason: str) -> None:
         """The connection is gone, whoever ended it."""
@@ -291,13 +288,13 @@ class Session:
         self._set_timer(None)
         transport = self._transport
         if transport is not None:
-            self._counters.messages_received += transport.messages_received
-            self._counters.messages_sent += transport.messages_sent
-            self._counters.pings_received += transport.pings_received
-            self._counters.pongs_received += transport.pongs_received
-        self._counters.sessions_closed += 1
+            self.counters.messages_received += transport.messages_received
+            self.counters.messages_sent += transport.messages_sent
+            self.counters.pings_received += transport.pings_received
+            self.counters.pongs_received += transport.pongs_received
+        self.counters.sessions_closed += 1
         if self._init_waiter is not None and not self._init_waiter.done():
-            self._counters.handshakes_failed += 1
+            self.counters.handshakes_failed += 1
             self._init_waiter.set_exception(
                 RpcError(ErrorCode.PEER_FAILED, f"No init came from the peer: {reason}.")
             )
@@ -320,7 +317,7 @@ class Session:
         By a `warning`: an `error` for the all-zero channel id would fail every channel.
         """
         text = printable(reason).encode("ascii")
-        self.tell(messages.Warning(channel_id=_ALL_CHANNELS, data=text).encode())
+        self.tell(messages.Warning(channel_id=received.ALL_CHANNELS, data=text).encode())
         self.close(f"closed for what the peer sent: {reason}")
 
     def close(self, reason: str) -> None:
@@ -353,10 +350,15 @@ class Session:
                 except SendQueueFull:
                     self.abort("the peer does not read")
         elif now - self.pinged_at >= self.settings.pong_timeout:
-            self._counters.pings_unanswered += 1
+            self.counters.pings_unanswered += 1
             transport.abort("the peer did not answer a ping within the time limit")
 
     # ---- for its channels ----
+
+    @property
+    def own_channels(self) -> SessionChannels | None:
+        """The channels with this peer, if there ever were any on this connection."""
+        return self._channels
 
     @property
     def channels(self) -> SessionChannels:
@@ -437,7 +439,7 @@ class Session:
         except SendQueueFull:
             self.abort("the peer does not read")
 
-    # ---- by message type; the tables are below the class ----
+    # ---- what comes ----
 
     def _received_first(self, type: int, view: memoryview) -> None:
         if type == messages.Init.TYPE:
@@ -446,92 +448,10 @@ class Session:
             # BOLT #1: `init` is the first message.
             self.fail(f"{messages.name_of(type)} came before init")
 
-    def received_second_init(self, type: int, view: memoryview) -> None:
-        self.fail("a second init")
-
     def pass_on(self, type: int, view: memoryview) -> None:
         """Give the wallet the message as it is."""
         self.sequence += 1
         self.inbox.notify(PeerMessage(self.id, self.sequence, view.hex()))
-
-    def received_other(self, type: int, view: memoryview) -> None:
-        if type % 2:
-            # BOLT #1: it's OK to be odd.
-            self._counters.unknown_ignored += 1
-        else:
-            self.fail(f"unknown even message type {type}")
-
-    def received_error(self, type: int, view: memoryview) -> None:
-        """Record an `error` or a `warning`, show it to the wallet, and do what BOLT #1 says."""
-        error = cast(
-            "messages.Error | messages.Warning | None", self._decode(messages.Message, view)
-        )
-        if error is None:
-            return
-        text = printable(error.data.decode("latin-1"))
-        self._errors_received += 1
-        # A peer must not be able to fill the operator's disk.
-        log = _log.info if self._errors_received <= _ERRORS_LOGGED else _log.debug
-        self.say(log, f"peer_{error.NAME}", channel_id=error.channel_id.hex(), text=text)
-        self.pass_on(type, view)
-        if isinstance(error, messages.Warning):
-            return
-        if error.channel_id == _ALL_CHANNELS:
-            self.close(f"the peer failed all channels: {text}")
-        elif self._channels is not None:
-            self._channels.received_error(error.channel_id, text)
-
-    def received_query(self, type: int, view: memoryview) -> None:
-        try:
-            self.tell(gossip.answer_query(bytes(view)))
-        except BoltError as malformed:
-            self.fail(str(malformed))
-
-    def received_gossip(self, type: int, view: memoryview) -> None:
-        """Drop it, unless it is the `channel_update` of one of the wallet's channels."""
-        if (
-            type == messages.ChannelUpdate.TYPE
-            and self.short_channel_ids
-            and gossip.short_channel_id_of(view) in self.short_channel_ids
-        ):
-            self.pass_on(type, view)
-        else:
-            self._gossip_dropped += 1
-            self._counters.gossip_dropped += 1
-
-    def received_open_channel(self, type: int, view: memoryview) -> None:
-        raw = bytes(view)
-        try:
-            open_channel = messages.decode(raw)
-        except BoltError as malformed:
-            # A kind of channel that nobody here knows has records that nobody here knows: that is
-            # no reason to lose the peer's other channels.
-            channel_id = raw[_TEMPORARY_CHANNEL_ID]
-            if len(channel_id) < len(_ALL_CHANNELS):
-                self.fail(str(malformed))
-            else:
-                self.tell(channel_error(channel_id, str(malformed)))
-        else:
-            self.channels.received_open_channel(raw, cast("messages.OpenChannel", open_channel))
-
-    def received_for_channel(self, type: int, view: memoryview) -> None:
-        message = self._decode(messages.Message, view)
-        if message is not None:
-            self.channels.received(type, bytes(view), message)
-
-    def received_for_later(self, type: int, view: memoryview) -> None:
-        """Payments and closing are the wallet's alone as yet."""
-        self.pass_on(type, view)
-        if self._channels is not None:
-            self._channels.received_later(bytes(view[2:34]))
-
-    def received_open_channel2(self, type: int, view: memoryview) -> None:
-        """Opening v2 was never offered; the peer gets an `error` for that channel, not a hang."""
-        open_channel = self._decode(messages.OpenChannel2, view)
-        if open_channel is not None:
-            self.tell(
-                channel_error(open_channel.temporary_channel_id, "dual funding is not supported")
-            )
 
     # ---- inside ----
 
@@ -544,35 +464,10 @@ class Session:
             else asyncio.get_running_loop().call_later(seconds, self.abort, reason)
         )
 
-    def _decode(self, kind: type[M], view: memoryview) -> M | None:
+    def decode(self, kind: type[M], view: memoryview) -> M | None:
         """A message of the peer's whose type is `kind`'s; None: malformed, and the session ends."""
         try:
             return cast("M", messages.decode(view))
         except BoltError as error:
             self.fail(str(error))
             return None
-
-
-_Handler = Callable[[Session, int, memoryview], None]
-
-#: What a session does with these whatever the wallet wants.
-_ALWAYS: Final[dict[int, _Handler]] = {
-    messages.Init.TYPE: Session.received_second_init,
-    messages.Error.TYPE: Session.received_error,
-    messages.Warning.TYPE: Session.received_error,
-}
-
-#: And with the rest, unless the wallet subscribed to raw messages: all of BOLT #2 reaches the
-#: wallet as it is but for what is delegated or refused.
-_UNLESS_RAW: Final[dict[int, _Handler]] = {
-    **dict.fromkeys(messages.MESSAGES, Session.pass_on),
-    **dict.fromkeys(gossip.GOSSIP_TYPES, Session.received_gossip),
-    **dict.fromkeys(gossip.QUERY_TYPES, Session.received_query),
-    messages.OpenChannel.TYPE: Session.received_open_channel,
-    **dict.fromkeys(channels.TYPES, Session.received_for_channel),
-    **dict.fromkeys(channels.LATER_TYPES, Session.received_for_later),
-    messages.OpenChannel2.TYPE: Session.received_open_channel2,
-    # Peer storage is a feature that the relay never offers.
-    messages.PeerStorage.TYPE: Session.received_other,
-    messages.PeerStorageRetrieval.TYPE: Session.received_other,
-}
