@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextlib import suppress
 from typing import Any, Literal
 
 import msgspec
@@ -17,6 +18,16 @@ class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     format: Literal["console", "json"] = "console"
 
 
+class _Logger(structlog.WriteLogger):
+    """One system call a line. A log that can't be written, on a full disk, stops nothing else."""
+
+    def msg(self, message: str) -> None:
+        with suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = error = critical = exception = fatal = failure = err = msg
+
+
 def set_up(settings: LogSettings) -> None:
     """Send structlog's events, and what libraries give to `logging`, to stderr."""
     level = logging.getLevelNamesMapping()[settings.level.upper()]
@@ -28,8 +39,7 @@ def set_up(settings: LogSettings) -> None:
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        # One system call a line; PrintLogger makes two.
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _Logger(sys.stderr),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

@@ -170,7 +170,8 @@ class Inbox:
         told = ((each.position, each) for each in self._waiting())
         for _, waiting in heapq.merge(asked, told, key=itemgetter(0)):
             if isinstance(waiting, Delegation):
-                self._ask(socket, waiting)
+                waiting.was_delivered = True
+                socket.delegate(waiting.envelope)
             else:
                 socket.notify(waiting)
 
@@ -279,16 +280,14 @@ class Inbox:
         if self.node_id is None:
             return
         delegation.position = next(self._office.journal.positions)
-        self._office.journal.delegated(self.node_id, delegation.envelope)
+        envelope = delegation.envelope
+        self._office.journal.delegated(self.node_id, envelope)
         for socket in self.sockets:
-            self._ask(socket, delegation)
+            delegation.was_delivered = True
+            socket.delegate(envelope)
         if not self.is_attended:
             self._wake(WakeReason.DELEGATION, delegation.id)
             self._needed_by(delegation.session_id)
-
-    def _ask(self, socket: Socket, delegation: Delegation) -> None:
-        delegation.was_delivered = True
-        socket.delegate(delegation.envelope)
 
     def over(self, delegation: Delegation, sentence: str) -> None:
         """A delegation ended: count it, remember it.
@@ -425,6 +424,7 @@ class Inbox:
 
     def _wake(self, reason: WakeReason, opaque_id: str) -> None:
         if self.node_id is not None:
+            self._office.journal.soon()
             self._office.waker.wake(self.node_id, reason, opaque_id)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final, Self
 
 import structlog
@@ -13,10 +14,12 @@ from lightning_proxy.rpc import Delegate, Notification, SlotUsed
 
 _log = structlog.get_logger()
 
-#: Seconds; what a wallet that is there settles meanwhile needs no disk at all.
-_DELAY: Final = 0.02
-#: Changes in one transaction: the event loop must not wait for a huge one to be encoded.
-_BATCH: Final = 500
+#: Seconds. What a wallet that is there settles or acknowledges meanwhile needs no disk at all;
+#: what waits for one that is away is only kept for others to be written with it.
+_DELAY: Final = 1.0
+_SHORT_DELAY: Final = 0.02
+#: Changes that are written at once: the event loop must not wait for too many to be encoded.
+_BATCH: Final = 2000
 #: Seconds between attempts while the disk or the database server fails.
 _RETRY: Final = 1.0
 #: Positions of one run; JSON's integers are good for 2**20 runs of them.
@@ -42,6 +45,7 @@ class Journal:
         self._pending = Changes()
         self._writing = Changes()
         self._some = asyncio.Event()
+        self._soon = asyncio.Event()
         self._hurry = asyncio.Event()
         self._closing = False
         self._waiters: list[asyncio.Future[None]] = []
@@ -54,6 +58,7 @@ class Journal:
     async def __aexit__(self, *_: object) -> None:
         self._closing = True
         self._some.set()
+        self._soon.set()
         self._hurry.set()
         done, _pending = await asyncio.wait([self._task], timeout=_CLOSE_TIMEOUT)
         if not done:
@@ -76,8 +81,13 @@ class Journal:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         self._some.set()
+        self._soon.set()
         self._hurry.set()
         await waiter
+
+    def soon(self) -> None:
+        """A wallet that is away has something in what is pending."""
+        self._soon.set()
 
     # ---- what happens ----
 
@@ -86,50 +96,51 @@ class Journal:
         self._pending.notifications[wallet, notification.position] = notification
         if isinstance(notification, SlotUsed):
             self._pending.reported.add((wallet, notification.slot_id))
-        self._some.set()
+        self._changed()
 
     def acknowledged(self, wallet: bytes, position: int) -> None:
         """That one waits no more."""
         if self._pending.notifications.pop((wallet, position), None) is None:
             self._pending.acknowledged.add((wallet, position))
-            self._some.set()
+            self._changed()
 
     def delegated(self, wallet: bytes, envelope: Delegate) -> None:
         """A question is open."""
         self._pending.delegations[envelope.id] = wallet, envelope
-        self._some.set()
+        self._changed()
 
     def settled(self, delegation_id: str) -> None:
         """A question has its outcome."""
         if self._pending.delegations.pop(delegation_id, None) is None:
             self._pending.settled.add(delegation_id)
-            self._some.set()
+            self._changed()
 
     def held(self, session_id: str, wallet: bytes, peer: str) -> None:
         """The relay holds a session for a wallet (node id)."""
         self._pending.sessions[session_id] = Held(wallet, peer)
-        self._some.set()
+        self._changed()
 
     def ended(self, session_id: str) -> None:
         """A session is over."""
         if self._pending.sessions.pop(session_id, None) is None:
             self._pending.ended.add(session_id)
-            self._some.set()
+            self._changed()
 
     # ---- inside ----
+
+    def _changed(self) -> None:
+        self._some.set()
+        if len(self._pending.notifications) + len(self._pending.delegations) >= _BATCH:
+            self._soon.set()
+            self._hurry.set()
 
     async def _run(self) -> None:
         while not (self._closing and not self.pending):
             await self._some.wait()
-            self._some.clear()
-            if not self._hurry.is_set() and len(self._pending) < _BATCH:
-                # Whoever hurries ends this sleep.
-                try:
-                    async with asyncio.timeout(_DELAY):
-                        await self._hurry.wait()
-                except TimeoutError:
-                    pass
-            self._hurry.clear()
+            await _set_within(self._soon, _DELAY)
+            await _set_within(self._hurry, _SHORT_DELAY)
+            for event in (self._some, self._soon, self._hurry):
+                event.clear()
             await self._write()
 
     async def _write(self) -> None:
@@ -159,13 +170,16 @@ class Journal:
         until = asyncio.get_running_loop().time() + _RETRY
         while (left := until - asyncio.get_running_loop().time()) > 0:
             self._hurry.clear()
-            try:
-                async with asyncio.timeout(left):
-                    await self._hurry.wait()
-            except TimeoutError:
-                return
+            await _set_within(self._hurry, left)
             waiters, self._waiters = self._waiters, []
             _end(waiters, StoreError("The relay can't write its state at the moment."))
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    """Wait until it is set, for so long at most."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def _end(waiters: list[asyncio.Future[None]], error: StoreError | None) -> None:
