@@ -72,11 +72,14 @@ def with_places(config: Config, environ: Mapping[str, str]) -> Config:
     relay = config.relay
     store = relay.store or str(default_store(environ))
     relay = structs.replace(relay, store=store)
+    beside = default_store(environ) if is_url(store) else Path(store)
     if relay.wake.identity is None and store != IN_MEMORY:
-        beside = default_store(environ) if is_url(store) else Path(store)
         identity = str(beside.with_name(f"{beside.name}.key"))
         relay = structs.replace(relay, wake=structs.replace(relay.wake, identity=identity))
-    return structs.replace(config, relay=relay)
+    api = config.api
+    if api.admin_socket is None and store != IN_MEMORY:
+        api = structs.replace(api, admin_socket=str(beside.with_name(f"{beside.name}.admin")))
+    return structs.replace(config, relay=relay, api=api)
 
 
 def load(file: Path | None, environ: Mapping[str, str], flags: Iterable[Setting] = ()) -> Config:

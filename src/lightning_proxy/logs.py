@@ -16,6 +16,8 @@ class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["console", "json"] = "console"
+    #: A file that gets a line of JSON for every outcome; begun anew after SIGHUP (logrotate).
+    audit: str | None = None
 
 
 class _Logger(structlog.WriteLogger):

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from lightning_proxy.audit import audit
 from lightning_proxy.relay import Relay
 from lightning_proxy.rpc import SessionState
 
@@ -77,6 +78,11 @@ class _RelayCollector(Collector):
             f"{_PREFIX}_journal_pending",
             "Changes of inboxes that are not on the disk yet",
             value=relay.journal.pending,
+        )
+        yield CounterMetricFamily(
+            f"{_PREFIX}_audit_failures",
+            "Lines of the audit log that could not be written",
+            value=audit.failures,
         )
         yield CounterMetricFamily(
             f"{_PREFIX}_journal_written",

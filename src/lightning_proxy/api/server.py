@@ -3,7 +3,9 @@
 import asyncio
 import html
 import socket
+from contextlib import AsyncExitStack
 from importlib import resources
+from pathlib import Path
 from string import Template
 from typing import Self
 
@@ -13,6 +15,7 @@ from aiohttp.typedefs import Handler
 
 from lightning_proxy import __version__, rpc
 from lightning_proxy.api.access import Access, cross_origin
+from lightning_proxy.api.admin import Admin
 from lightning_proxy.api.forwarded import Forwarded
 from lightning_proxy.api.limits import Limits
 from lightning_proxy.api.metrics import Metrics
@@ -57,25 +60,34 @@ class Server:
         self._page = Template(resources.files(__package__).joinpath("page.html").read_text("utf-8"))
 
     async def __aenter__(self) -> Self:
-        listening = await self._bind()
-        self.port = listening.getsockname()[1]
-        self.url = self._settings.url_on(self.port)
-        self._access = Access(self._settings, self._settings.origins_on(self.port))
-        self._runner = web.AppRunner(
-            self._application(), access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT
-        )
-        await self.relay.__aenter__()
-        await self._runner.setup()
-        self._site = web.SockSite(self._runner, listening, backlog=_BACKLOG, ssl_context=self._tls)
-        await self._site.start()
+        async with AsyncExitStack() as stack:
+            listening = await self._bind()
+            stack.callback(listening.close)
+            self.port = listening.getsockname()[1]
+            self.url = self._settings.url_on(self.port)
+            self._access = Access(self._settings, self._settings.origins_on(self.port))
+            runner = web.AppRunner(
+                self._application(), access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT
+            )
+            stack.push_async_callback(runner.cleanup)
+            # Sessions go before: their wallets are still there to be told.
+            stack.push_async_callback(self._say_goodbye)
+            await stack.enter_async_context(self.relay)
+            if self._settings.admin_socket is not None:
+                admin = Admin(self.relay, Path(self._settings.admin_socket))
+                await stack.enter_async_context(admin)
+            await runner.setup()
+            site = web.SockSite(runner, listening, backlog=_BACKLOG, ssl_context=self._tls)
+            await site.start()
+            stack.push_async_callback(site.stop)
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._site.stop()
-        # Sessions first: their wallets are still there to be told.
-        await self.relay.__aexit__(*_)
+        await self._stack.aclose()
+
+    async def _say_goodbye(self) -> None:
         await asyncio.gather(*(wallet.shut_down() for wallet in self._sockets))
-        await self._runner.cleanup()
 
     def reload(self) -> None:
         """Read the certificate's files again; raises `SettingsError`, and the old one stays."""

@@ -39,6 +39,9 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     #: Networks (CIDR) of proxies whose X-Forwarded-For, -Proto and -Host are believed.
     trusted_proxies: list[str] = []
     limits: LimitSettings = field(default_factory=LimitSettings)
+    #: The operator's own socket (a file), for lightning-proxy sessions, wallets and delegations.
+    #: `serve` has a place for it beside the store where this is unset.
+    admin_socket: str | None = None
     #: Seconds from a websocket's opening to `authenticate`.
     authentication_timeout: Annotated[float, Meta(gt=0, le=600)] = 10.0
 

@@ -15,6 +15,7 @@ from lightning_proxy.api.access import Access, log_address
 from lightning_proxy.api.limits import Limits
 from lightning_proxy.api.methods import Methods, check_right, methods_of
 from lightning_proxy.api.settings import ApiSettings
+from lightning_proxy.audit import audit
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.keys import recover_message_signer
 from lightning_proxy.relay import Inbox, Relay
@@ -186,7 +187,9 @@ class WalletSocket:
         except RpcError as failure:
             error = failure
         else:
+            audit("authenticated", wallet=node_id, device=self._device_key, address=address)
             return True
+        audit("authentication_failed", address=address, code=error.error.code)
         self._relay.counters.authentications_failed += 1
         _log.info("authentication_failed", address=address, code=error.error.code)
         self._post(encode_error(request_id, error))

@@ -15,6 +15,9 @@ _COMMANDS: Final = {
     "demo": "Show the whole flow on this machine, and prove that no private key crossed the relay.",
     "bench": "Measure what this machine can do: frames, sessions and pongs a second.",
     "vapid": "Make the key by which push services know this relay.",
+    "sessions": "List the sessions that the running relay holds.",
+    "wallets": "List the wallets that have something at the running relay.",
+    "delegations": "List what the running relay waits for.",
     "doctor": "Check whether this machine is fit to run the relay.",
 }
 

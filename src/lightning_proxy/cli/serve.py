@@ -17,6 +17,7 @@ import uvloop
 
 from lightning_proxy import __version__, logs
 from lightning_proxy.api import Server, SettingsError
+from lightning_proxy.audit import audit
 from lightning_proxy.chain import ChainError
 from lightning_proxy.config import (
     Config,
@@ -120,6 +121,10 @@ def serve(
     log_format: Annotated[
         str | None, typer.Option(metavar="console|json", help="For people, or for programs.")
     ] = None,
+    audit_file: Annotated[
+        str | None,
+        typer.Option("--audit", metavar="FILE", help="Write a line for every outcome there."),
+    ] = None,
     print_config: Annotated[
         bool,
         typer.Option("--print-config", help="Print the settings in force as JSON, and exit."),
@@ -148,6 +153,7 @@ def serve(
             ("--tls-key", ("api", "tls_key"), tls_key),
             ("--vapid-key", ("relay", "wake", "vapid_key"), vapid_key),
             ("--log-level", ("log", "level"), log_level),
+            ("--audit", ("log", "audit"), audit_file),
             ("--log-format", ("log", "format"), log_format),
         )
         if flag[-1] not in (None, [])
@@ -162,6 +168,11 @@ def serve(
     except (ConfigError, SettingsError) as error:
         _fail(str(error), _MISCONFIGURED)
     logs.set_up(settings.log)
+    if settings.log.audit is not None:
+        try:
+            audit.open(Path(settings.log.audit))
+        except OSError as error:
+            _fail(f"log.audit: {settings.log.audit}: {error.strerror}", _MISCONFIGURED)
     raise_file_limit()
     # What is loaded by now stays for good: no look at it is worth its time.
     gc.collect()
@@ -210,7 +221,8 @@ def _reload(server: Server) -> None:
     """What an operator may renew while the relay runs."""
     try:
         server.reload()
-    except SettingsError as error:
+        audit.reopen()
+    except (SettingsError, OSError) as error:
         _log.error("not_reloaded", reason=str(error))
     else:
         _log.info("reloaded")

@@ -1,6 +1,5 @@
 """`lightning-proxy vapid`: makes the key for Web Push, and shows its public half."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -10,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from lightning_proxy.relay.wake.adapter import WakeError
+from lightning_proxy.relay.wake.key_file import write_key
 
 _FAILED: Final = 1
 _DEFAULT: Final = Path("vapid.pem")
@@ -56,18 +56,7 @@ def vapid(
 def _make(file: Path, *, force: bool) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    # Whole or not at all, and nobody else's to read.
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as writer:
-            writer.write(text)
-        if force:
-            fresh.replace(file)
-        else:
-            file.hardlink_to(fresh)
-    finally:
-        fresh.unlink(missing_ok=True)
+    write_key(file, text, replace=force)
 
 
 def _fail(sentence: str) -> NoReturn:

@@ -54,6 +54,8 @@ class Delegation:
         self.position = 0
         #: Whether any socket of the wallet's was asked.
         self.was_delivered = False
+        #: Whose answer is being taken: the key of one of the wallet's devices (33 bytes).
+        self.device_key: bytes | None = None
         self._on_over = on_over
         created = time.time()
         self._envelope = Delegate(

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from lightning_proxy.audit import audit
 from lightning_proxy.relay.store import Database
 from lightning_proxy.relay.store.devices import DeviceStore, StoredDevice, StoredLease
 from lightning_proxy.rpc import AddDevice, DeviceInfo, DeviceRight, ErrorCode, RpcError
@@ -75,6 +76,7 @@ class Devices:
             del self._of[wallet][device_key]
             raise
         _log.info("device_authorised", wallet=wallet.hex(), device=wanted.device_key)
+        audit("device_authorised", wallet=wallet, device=device_key, rights=sorted(device.rights))
         return _describe(device)
 
     def list(self, wallet: bytes) -> list[DeviceInfo]:
@@ -89,6 +91,7 @@ class Devices:
         await self._store.revoke(wallet, device_key)
         self._of[wallet][device_key] = device._replace(revoked=time.time())
         _log.info("device_revoked", wallet=wallet.hex(), device=device_key.hex())
+        audit("device_revoked", wallet=wallet, device=device_key)
 
 
 class Leases:
@@ -142,6 +145,14 @@ class Leases:
             wallet=channel.wallet.hex(),
             channel_id=channel.temporary_channel_id.hex(),
             device=device_key.hex(),
+            fencing=fencing,
+        )
+        audit(
+            "lease_taken",
+            wallet=channel.wallet,
+            peer=channel.peer,
+            channel_id=channel.temporary_channel_id,
+            device=device_key,
             fencing=fencing,
         )
         return fencing

@@ -210,6 +210,7 @@ class Inbox:
         delegation = self._find(delegation_id)
         try:
             self._check_lease(socket, delegation)
+            delegation.device_key = socket.device_key
             delegation.settle(answer)
         except RpcError:
             self._office.counters.answers_rejected += 1
@@ -225,6 +226,7 @@ class Inbox:
         except RpcError:
             self._office.counters.answers_rejected += 1
             raise
+        delegation.device_key = socket.device_key
         delegation.refuse(reason)
         self._settled_by(socket, delegation)
         self._tell_others(socket, Voided(delegation_id, "another device refused"))

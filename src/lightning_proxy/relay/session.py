@@ -8,6 +8,7 @@ from typing import Final, TypeVar, cast
 
 import structlog
 
+from lightning_proxy.audit import audit
 from lightning_proxy.bolt import messages
 from lightning_proxy.bolt.address import NodeAddress
 from lightning_proxy.bolt.chains import CHAIN_HASHES
@@ -420,6 +421,17 @@ class Session:
             _log.info,
             f"delegation_{delegation.state}",
             delegation_id=delegation.id,
+            reason=sentence,
+        )
+        audit(
+            f"delegation_{delegation.state}",
+            delegation_id=delegation.id,
+            kind=delegation.question.kind,
+            wallet=self.inbox.node_id,
+            device=delegation.device_key,
+            session_id=self.id,
+            peer=self.peer.node_id,
+            channel_id=delegation.question.channel_id,
             reason=sentence,
         )
         self.inbox.over(delegation, sentence)

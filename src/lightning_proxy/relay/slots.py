@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 
+from lightning_proxy.audit import audit
 from lightning_proxy.bolt.channel import Channel
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.messages import OpenChannel
@@ -113,6 +114,7 @@ class Slots:
             )
             if await self._store.use(wallet, slot.slot_id, notice):
                 self._count(wallet, -1)
+                audit("slot_used", wallet=wallet, slot_id=slot.slot_id, peer=peer)
                 return Accepted(raw, notice)
         return None
 

@@ -2,9 +2,12 @@
 
 import asyncio
 import email.utils
+import re
 import socket
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_address
 from typing import Final, Self
 
@@ -19,8 +22,7 @@ from lightning_proxy.rpc import ErrorCode, RpcError
 
 #: Bytes of an answer that are read; nothing in it is of interest.
 _MAX_ANSWER: Final = 4096
-#: Pushes that may wait for one host beside those under way; of more, each fails and comes later.
-_MAX_WAITING: Final = 2000
+_LETTERS: Final = re.compile(r"[\x21-\x7e]+")
 #: Seconds; a receiver may not put a wallet to sleep for ever.
 _MAX_RETRY_AFTER: Final = 3600.0
 
@@ -35,15 +37,18 @@ class GuardedHttp:
     def __init__(self, policy: DialPolicy, settings: WakeSettings) -> None:
         self._policy = policy
         self._settings = settings
-        self._waiting: Counter[str] = Counter()
-        self._slots: dict[str, asyncio.Semaphore] = {}
+        #: Calls to a host, those that wait for their turn too.
+        self._calls: Counter[str] = Counter()
+        self._host_slots: dict[str, asyncio.Semaphore] = {}
+        self._slots = asyncio.Semaphore(settings.max_concurrent)
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 resolver=_GuardedResolver(self._policy),
                 use_dns_cache=False,
-                limit=self._settings.max_concurrent,
+                # `_turn` limits them: who waits in here would already be timed.
+                limit=0,
             ),
             timeout=aiohttp.ClientTimeout(total=self._settings.timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -59,8 +64,13 @@ class GuardedHttp:
 
         Raises `RpcError` (invalid_params, address_forbidden).
         """
+        # It is called letter for letter: what a URL may not hold would get into the request's line.
+        if not _LETTERS.fullmatch(url):
+            raise RpcError(
+                ErrorCode.INVALID_PARAMS, "Encode a URL's spaces and letters that are not ASCII."
+            )
         try:
-            parsed = URL(url)
+            parsed = URL(url, encoded=True)
             host = parsed.host
         except ValueError:
             host = None
@@ -73,32 +83,51 @@ class GuardedHttp:
         try:
             literal = ip_address(host)
         except ValueError:
+            # "127.1", "2130706433": no name, and the system's resolver takes it for an address.
+            if host.rstrip(".").rpartition(".")[2].isdigit():
+                raise RpcError(
+                    ErrorCode.INVALID_PARAMS, "Write an address with all four numbers, in decimal."
+                ) from None
             return host
         if not self._policy.allows(literal):
             raise RpcError(ErrorCode.ADDRESS_FORBIDDEN, "This relay does not call that address.")
         return host
 
-    async def post(self, url: str, body: bytes, headers: dict[str, str]) -> Outcome:
-        """POST; never raises for what the receiver does."""
+    async def post(
+        self, url: str, body: bytes, headers: dict[str, str], *, gone: frozenset[int] = frozenset()
+    ) -> Outcome:
+        """POST; never raises for what the receiver does. `gone`: statuses that say so."""
         try:
             host = self.check(url)
         except RpcError as error:
             return Failed(error.sentence)
-        if self._waiting[host] >= _MAX_WAITING:
-            return Failed("too many wallets are woken there at once")
-        self._waiting[host] += 1
-        slots = self._slots.setdefault(
+        async with AsyncExitStack() as stack:
+            try:
+                # Who waits longer is better off with the next attempt.
+                async with asyncio.timeout(self._settings.timeout):
+                    await stack.enter_async_context(self._turn(host))
+            except TimeoutError:
+                return Failed("too many wallets are woken there at once")
+            return await self._post(url, body, headers, gone)
+
+    @asynccontextmanager
+    async def _turn(self, host: str) -> AsyncIterator[None]:
+        """First the host's slot: a wait for a slow one takes no other's place."""
+        self._calls[host] += 1
+        host_slots = self._host_slots.setdefault(
             host, asyncio.Semaphore(self._settings.max_concurrent_per_host)
         )
         try:
-            async with slots:
-                return await self._post(url, body, headers)
+            async with host_slots, self._slots:
+                yield
         finally:
-            self._waiting[host] -= 1
-            if not self._waiting[host]:
-                del self._waiting[host], self._slots[host]
+            self._calls[host] -= 1
+            if not self._calls[host]:
+                del self._calls[host], self._host_slots[host]
 
-    async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> Outcome:
+    async def _post(
+        self, url: str, body: bytes, headers: dict[str, str], gone: frozenset[int]
+    ) -> Outcome:
         try:
             async with self._session.post(
                 # As it was registered: the receiver checks the signature over just this.
@@ -111,7 +140,7 @@ class GuardedHttp:
                 # What is longer is not waited for, nor is its connection used again.
                 if not response.content.at_eof():
                     response.close()
-                return _outcome(response)
+                return _outcome(response, gone)
         except TimeoutError:
             return Failed("it did not answer in time")
         except _Forbidden as error:
@@ -165,12 +194,11 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _outcome(response: aiohttp.ClientResponse) -> Outcome:
+def _outcome(response: aiohttp.ClientResponse, gone: frozenset[int]) -> Outcome:
     if 200 <= response.status < 300:
         return Delivered()
     why = f"it answered with HTTP status {response.status}"
-    # RFC 8030 §7.3 has 404 for a subscription that is over, and many services say 410.
-    if response.status in (404, 410):
+    if response.status in gone:
         return Gone(why)
     return Failed(why, _retry_after(response.headers.get("Retry-After")))
 

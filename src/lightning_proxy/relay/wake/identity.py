@@ -1,13 +1,16 @@
 """The relay's own key, with which it signs webhooks: no wallet's, and worth nothing on a chain."""
 
-import os
 import secrets
 from pathlib import Path
+from typing import Final
 
 from coincurve import PrivateKey
 
 from lightning_proxy.bolt.keys import sign_message
 from lightning_proxy.relay.wake.adapter import WakeError
+from lightning_proxy.relay.wake.key_file import write_key
+
+_SIZE: Final = 32
 
 
 class Identity:
@@ -28,24 +31,24 @@ class Identity:
         """
         if path is None:
             return cls(_fresh())
+        secret = _fresh()
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            write_key(path, secret.hex().encode() + b"\n")
         except FileExistsError:
             return cls._read(path)
         except OSError as error:
             raise WakeError(f"{path} can't be written: {error.strerror}") from None
-        secret = _fresh()
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secret.hex() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
         return cls(secret)
 
     @classmethod
     def _read(cls, path: Path) -> "Identity":
         try:
-            return cls(bytes.fromhex(path.read_text("ascii").strip()))
+            secret = bytes.fromhex(path.read_text("ascii").strip())
+            # coincurve would fill a short one up.
+            if len(secret) != _SIZE:
+                raise ValueError
+            return cls(secret)
         except OSError as error:
             raise WakeError(f"{path} can't be read: {error.strerror}") from None
         except ValueError:
@@ -57,4 +60,4 @@ class Identity:
 
 
 def _fresh() -> bytes:
-    return PrivateKey(secrets.token_bytes(32)).secret
+    return PrivateKey(secrets.token_bytes(_SIZE)).secret

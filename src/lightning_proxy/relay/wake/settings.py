@@ -17,7 +17,8 @@ class WakeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     #: The file with the key for Web Push, as `lightning-proxy vapid` makes it; unset: no Web Push.
     vapid_key: str | None = None
     #: How push services reach the operator (RFC 8292): mailto:… or https://…
-    vapid_subject: Annotated[str, Meta(pattern="^(mailto:|https://)")] = "mailto:nobody@invalid"
+    #: Web Push needs it.
+    vapid_subject: Annotated[str, Meta(pattern="^(mailto:|https://)")] | None = None
     max_targets_per_wallet: Annotated[int, Meta(ge=1, le=100)] = 8
     #: Between two pushes for one wallet; what happens meanwhile goes with the next.
     cooldown: _Seconds = 5.0
@@ -29,6 +30,7 @@ class WakeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     timeout: _Seconds = 10.0
     #: Wallets a second; what waits on a question goes before sessions that broke.
     rate: _Count = 200
+    #: Pushes under way at once.
     max_concurrent: _Count = 200
     #: Pushes to one host under way at once: a slow one must not hold up the others.
     max_concurrent_per_host: _Count = 32

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections import deque
+from collections import OrderedDict
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,8 @@ _URGENCY: Final = {
     WakeReason.MESSAGE: 3,
     WakeReason.SESSION_LOST: 4,
 }
+#: What a peer waits for.
+_WAITED_FOR: Final = frozenset({WakeReason.DELEGATION, WakeReason.SLOT_USED})
 #: Seconds that a push is worth delivering for: a question's longest wait, a message's, …
 _LIFETIME: Final = {
     WakeReason.TEST: 60.0,
@@ -58,7 +60,7 @@ class WakeCounters:
 class _Call:
     """A wallet that is wanted."""
 
-    __slots__ = ("attempts", "id", "last", "pushing", "queued", "reason", "timer")
+    __slots__ = ("attempts", "id", "last", "pushing", "reason", "timer")
 
     def __init__(self, reason: WakeReason, opaque_id: str) -> None:
         self.reason = reason
@@ -67,7 +69,6 @@ class _Call:
         #: Loop time of the last push.
         self.last = float("-inf")
         self.timer: asyncio.TimerHandle | None = None
-        self.queued = False
         self.pushing = False
 
 
@@ -85,8 +86,12 @@ class Waker:
         self._database = database
         self._calls: dict[bytes, _Call] = {}
         #: Wallets whose push is due: those that a peer waits for, and those that lost a session.
-        self._urgent: deque[bytes] = deque()
-        self._others: deque[bytes] = deque()
+        self._urgent: OrderedDict[bytes, _Call] = OrderedDict()
+        self._others: OrderedDict[bytes, _Call] = OrderedDict()
+        #: Wallets that had a test within the cooldown, and when (monotonic clock).
+        self._tested: OrderedDict[bytes, float] = OrderedDict()
+        #: Wallets that came within the cooldown after a push, and when that was (loop time).
+        self._came: OrderedDict[bytes, float] = OrderedDict()
         self._due = asyncio.Event()
         self._pushes: set[asyncio.Task[None]] = set()
 
@@ -129,22 +134,40 @@ class Waker:
         call = self._calls.get(wallet)
         if call is None:
             call = self._calls[wallet] = _Call(reason, opaque_id)
+            call.last = self._came.pop(wallet, call.last)
         else:
             self.counters.wakes_collapsed += 1
             is_news = (reason, opaque_id) != (call.reason, call.id)
-            if _URGENCY[reason] <= _URGENCY[call.reason] or call.attempts:
+            is_queued = wallet in self._urgent or wallet in self._others
+            is_over = not (is_queued or call.pushing or call.timer)
+            if is_over or _URGENCY[reason] <= _URGENCY[call.reason]:
                 call.reason, call.id = reason, opaque_id
-            if call.queued or call.pushing or not is_news:
+            if is_queued:
+                # It may be urgent only now.
+                self._enqueue(wallet, call)
                 return
-            # Something new: a wallet that slept through the last pushes gets all attempts again.
+            if call.pushing or not is_news:
+                return
+            # Something new: a wallet that slept through the last pushes gets all attempts again,
+            # at once if a peer waits for it. A peer that keeps talking to one that can't be
+            # reached must not have it pushed to for ever.
+            if reason not in _WAITED_FOR and call.attempts and self._since(call) < self._round:
+                return
             call.attempts = 0
         self._push_in(wallet, call, self._left_of_cooldown(call))
 
     def came(self, wallet: bytes) -> None:
         """A device of the wallet's that can answer is there."""
         call = self._calls.pop(wallet, None)
-        if call is not None and call.timer is not None:
+        self._urgent.pop(wallet, None)
+        self._others.pop(wallet, None)
+        if call is None:
+            return
+        if call.timer is not None:
             call.timer.cancel()
+        _forget_until(self._came, asyncio.get_running_loop().time() - self._settings.cooldown)
+        # It may be gone again at once.
+        self._came[wallet] = call.last
 
     # ---- what wallets say ----
 
@@ -161,21 +184,35 @@ class Waker:
 
     async def test(self, wallet: bytes) -> list[WakeTarget]:
         """Push to all targets now, and return how that went; raises `RpcError` (limit)."""
-        since = time.monotonic() - self._settings.cooldown
-        if any(each.attempted > since for each in self._targets.of(wallet)):
+        now = time.monotonic()
+        since = now - self._settings.cooldown
+        _forget_until(self._tested, since)
+        # Targets alone don't tell: one may be taken away and added anew.
+        if wallet in self._tested or any(
+            each.attempted > since for each in self._targets.of(wallet)
+        ):
             raise RpcError(
                 ErrorCode.LIMIT,
                 "This wallet was just woken; try again in a moment.",
                 retry_after=self._settings.cooldown,
             )
+        self._tested[wallet] = now
         await self._push_to(wallet, Notice(WakeReason.TEST, "0" * 32, _LIFETIME[WakeReason.TEST]))
         return self.targets(wallet)
 
     # ---- inside ----
 
+    @property
+    def _round(self) -> float:
+        """Seconds that all attempts together take, and a bit."""
+        return self._settings.retry_first * 2.0**self._settings.max_attempts
+
+    def _since(self, call: _Call) -> float:
+        """Seconds since the last push."""
+        return asyncio.get_running_loop().time() - call.last
+
     def _left_of_cooldown(self, call: _Call) -> float:
-        now = asyncio.get_running_loop().time()
-        return max(0.0, call.last + self._settings.cooldown - now)
+        return max(0.0, self._settings.cooldown - self._since(call))
 
     def _push_in(self, wallet: bytes, call: _Call, delay: float) -> None:
         if call.timer is not None:
@@ -187,9 +224,11 @@ class Waker:
 
     def _enqueue(self, wallet: bytes, call: _Call) -> None:
         call.timer = None
-        call.queued = True
-        is_lost = call.reason is WakeReason.SESSION_LOST
-        (self._others if is_lost else self._urgent).append(wallet)
+        if call.reason is WakeReason.SESSION_LOST:
+            self._others[wallet] = call
+        else:
+            self._others.pop(wallet, None)
+            self._urgent[wallet] = call
         self._due.set()
 
     async def _run(self) -> None:
@@ -197,27 +236,29 @@ class Waker:
         while True:
             await self._due.wait()
             for _ in range(max(1, int(self._settings.rate * _BURST))):
-                if len(self._pushes) >= self._settings.max_concurrent:
-                    break
                 if not self._take_one():
                     self._due.clear()
                     break
             await asyncio.sleep(max(_BURST, 1 / self._settings.rate))
 
     def _take_one(self) -> bool:
-        while queue := self._urgent or self._others:
-            wallet = queue.popleft()
-            call = self._calls.get(wallet)
-            # One that came meanwhile may be wanted again, and stand in the queue twice.
-            if call is None or not call.queued:
-                continue
-            call.queued = False
+        queue = self._urgent or self._others
+        if not queue:
+            return False
+        wallet, call = queue.popitem(last=False)
+        opens = [each.not_before for each in self._targets.of(wallet)]
+        if not opens:
+            # All that there were are gone.
+            del self._calls[wallet]
+        elif (closed := min(opens) - time.monotonic()) > 0:
+            # Its receivers asked for peace: that is no attempt.
+            self._push_in(wallet, call, closed)
+        else:
             call.pushing = True
             task = asyncio.create_task(self._push(wallet, call))
             self._pushes.add(task)
             task.add_done_callback(self._pushes.discard)
-            return True
-        return False
+        return True
 
     async def _push(self, wallet: bytes, call: _Call) -> None:
         call.attempts += 1
@@ -264,3 +305,9 @@ class Waker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _forget_until(times: OrderedDict[bytes, float], until: float) -> None:
+    """Forget the oldest, up to this time."""
+    while times and next(iter(times.values())) <= until:
+        times.popitem(last=False)

@@ -19,6 +19,10 @@ from lightning_proxy.rpc import ErrorCode, RpcError, WakeByWebPush, WakeKind
 
 #: RFC 8292 §2: at most 24 hours.
 _TOKEN_LIFETIME: Final = 12 * 3600
+#: RFC 8030 §5.4: of several that a sleeping browser has not had yet, it gets the last.
+_TOPIC: Final = "wake"
+#: RFC 8030 §7.3 has 404 for a subscription that is over, and many services say 410.
+_GONE: Final = frozenset({404, 410})
 
 
 class VapidKey:
@@ -51,10 +55,18 @@ class WebPush:
     kind: ClassVar = WakeKind.WEB_PUSH
     target: ClassVar = WakeByWebPush
 
-    def __init__(self, http: GuardedHttp, key: VapidKey, subject: str) -> None:
+    def __init__(self, http: GuardedHttp, key: VapidKey, subject: str | None) -> None:
+        """Raises `WakeError` for a subject that push services would not take."""
+        try:
+            key.headers("https://push.invalid/", subject or "")
+        except VapidException:
+            raise WakeError(
+                "Web Push needs relay.wake.vapid_subject: how push services reach you, such as "
+                "mailto:you@example.com."
+            ) from None
         self._http = http
         self._key = key
-        self._subject = subject
+        self._subject = subject or ""
 
     def check(self, target: WakeByWebPush) -> str:
         host = self._http.check(target.endpoint)
@@ -71,10 +83,10 @@ class WebPush:
         # Encryption takes a millisecond; the event loop has better things to do.
         try:
             body, headers = await asyncio.to_thread(self._seal, target, Body.of(notice))
-        except (WebPushException, ValueError) as error:
+        except (VapidException, WebPushException, ValueError) as error:
             return Failed(f"it can't be encrypted ({type(error).__name__})")
-        headers |= {"TTL": str(int(notice.lifetime)), "Urgency": "high"}
-        return await self._http.post(target.endpoint, body, headers)
+        headers |= {"TTL": str(int(notice.lifetime)), "Urgency": "high", "Topic": _TOPIC}
+        return await self._http.post(target.endpoint, body, headers, gone=_GONE)
 
     def _seal(self, target: WakeByWebPush, data: bytes) -> tuple[bytes, dict[str, str]]:
         subscription = {

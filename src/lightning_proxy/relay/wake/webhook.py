@@ -18,6 +18,8 @@ from lightning_proxy.rpc.webhook import (
 )
 
 _HEADERS: Final = {"Content-Type": "application/json", "User-Agent": "lightning-proxy"}
+#: Not 404: a receiver says so too while it is being set up anew.
+_GONE: Final = frozenset({410})
 
 
 class Body(Struct, frozen=True):
@@ -49,4 +51,4 @@ class Webhook:
         timestamp = datetime.now(UTC).strftime(TIMESTAMP_FORMAT)
         text = webhook_text(timestamp, target.url, body.decode())
         headers = {TIMESTAMP_HEADER: timestamp, SIGNATURE_HEADER: self._identity.sign(text)}
-        return await self._http.post(target.url, body, _HEADERS | headers)
+        return await self._http.post(target.url, body, _HEADERS | headers, gone=_GONE)

@@ -1,6 +1,8 @@
 """When a wallet is woken: at once, not too often, again while it does not come."""
 
 import asyncio
+import errno
+import os
 import time
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import msgspec
 import pytest
 
 from lightning_proxy.relay.store import Database
+from lightning_proxy.relay.wake.adapter import WakeError
+from lightning_proxy.relay.wake.identity import Identity
 from lightning_proxy.rpc import RpcError, WakeByWebhook, WakeKind, WakeReason
 from lightning_proxy.wallet.wake import WebhookRefused, verify_webhook
 from tests.support.receivers import Receiver
@@ -115,6 +119,52 @@ async def test_questions_go_before_lost_sessions_and_only_so_many_a_second(
             assert said((await receiver.push()).body)[0] == "session_lost"
 
 
+async def test_a_question_takes_a_wallet_that_lost_a_session_to_the_front(
+    receiver: Receiver,
+) -> None:
+    async with waking(rate=50, retry_first=50.0) as waker:
+        wallets = [b"\x02" + number.to_bytes(32, "big") for number in range(30)]
+        for wallet in wallets:
+            await waker.add(wallet, WakeKind.WEBHOOK, WakeByWebhook(receiver.url))
+        for wallet in wallets:
+            waker.wake(wallet, LOST, "ab" * 16)
+        waker.wake(wallets[-1], ASKED, "cd" * 16)
+        # It is sent first; of those sent with it, some may arrive before it.
+        assert "delegation" in [said((await receiver.push()).body)[0] for _ in range(5)]
+
+
+async def test_what_is_less_urgent_does_not_take_a_questions_place(receiver: Receiver) -> None:
+    async with waking(retry_first=0.1) as waker:
+        await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(receiver.url))
+        waker.wake(WALLET, ASKED, "ab" * 16)
+        await receiver.push()
+        waker.wake(WALLET, LOST, "cd" * 16)
+        assert said((await receiver.push()).body) == ("delegation", "ab" * 16)
+
+
+@pytest.mark.parametrize("content", ["", "01", "00" * 32, "no key"])
+def test_a_file_without_an_identity_is_told(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "key"
+    file.write_text(content)
+    with pytest.raises(WakeError, match="holds no key"):
+        Identity.open(file)
+
+
+def test_an_identity_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(WakeError, match="No space left"):
+            Identity.open(tmp_path / "key")
+    assert list(tmp_path.iterdir()) == []
+    made = Identity.open(tmp_path / "key")
+    assert Identity.open(tmp_path / "key").node_id == made.node_id
+
+
 async def test_targets_survive_a_restart(receiver: Receiver, tmp_path: Path) -> None:
     store = str(tmp_path / "relay.sqlite")
     identity = str(tmp_path / "key")
@@ -154,3 +204,31 @@ async def test_a_test_says_how_it_went_and_is_no_hammer(receiver: Receiver) -> N
         assert said((await receiver.push()).body)[0] == "test"
         with pytest.raises(RpcError, match="just woken"):
             await waker.test(WALLET)
+        await waker.remove(WALLET, target.target_id)
+        await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(receiver.url))
+        with pytest.raises(RpcError, match="just woken"):
+            await waker.test(WALLET)
+
+
+async def test_a_wallet_that_comes_and_goes_is_not_pushed_to_each_time(receiver: Receiver) -> None:
+    async with waking(cooldown=50.0) as waker:
+        await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(receiver.url))
+        for number in range(20):
+            waker.wake(WALLET, ASKED, f"{number:032x}")
+            await asyncio.sleep(0.01)
+            waker.came(WALLET)
+        await receiver.push()
+        await quiet(receiver)
+
+
+async def test_a_peer_that_keeps_talking_does_not_push_for_ever(receiver: Receiver) -> None:
+    async with waking(cooldown=0.01, retry_first=10.0, max_attempts=2) as waker:
+        await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(receiver.url))
+        for number in range(20):
+            waker.wake(WALLET, WakeReason.MESSAGE, f"{number:032x}")
+            await asyncio.sleep(0.02)
+        await receiver.push()
+        await quiet(receiver, 0.1)
+        # A question is another matter.
+        waker.wake(WALLET, ASKED, "ab" * 16)
+        assert said((await receiver.push()).body)[0] == "delegation"

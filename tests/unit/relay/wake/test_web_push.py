@@ -41,6 +41,7 @@ async def test_a_browser_reads_it_and_the_push_service_knows_the_relay(
         assert claims["sub"] == SUBJECT
         assert int(push.headers["TTL"]) > 0
         assert push.headers["Urgency"] == "high"
+        assert push.headers["Topic"] == "wake"
         with pytest.raises(Exception, match=r"[Dd]ecrypt"):
             Browser().open(push)
 
@@ -56,9 +57,29 @@ async def test_without_a_key_there_is_no_web_push(receiver: Receiver) -> None:
 
 async def test_a_point_that_is_none_is_refused(receiver: Receiver, key_file: str) -> None:
     subscription = Browser().subscription(receiver.url) | {"p256dh": b64(b"\x04" + bytes(64))}
-    async with waking(vapid_key=key_file) as waker:
+    async with waking(vapid_key=key_file, vapid_subject=SUBJECT) as waker:
         with pytest.raises(RpcError, match="P-256"):
             await waker.add(WALLET, WakeKind.WEB_PUSH, WakeByWebPush(**subscription))
+
+
+@pytest.mark.parametrize("subject", [None, "mailto:nobody", "mailto:nobody@invalid"])
+async def test_a_subject_that_push_services_refuse_is_told_at_once(
+    key_file: str, subject: str | None
+) -> None:
+    with pytest.raises(WakeError, match="vapid_subject"):
+        async with waking(vapid_key=key_file, vapid_subject=subject):
+            pass
+
+
+@pytest.mark.parametrize("status", [404, 410])
+async def test_a_subscription_that_is_over_is_removed(
+    receiver: Receiver, key_file: str, status: int
+) -> None:
+    receiver.answers(status)
+    async with waking(vapid_key=key_file, vapid_subject=SUBJECT) as waker:
+        subscription = WakeByWebPush(**Browser().subscription(receiver.url))
+        await waker.add(WALLET, WakeKind.WEB_PUSH, subscription)
+        assert await waker.test(WALLET) == []
 
 
 @pytest.mark.parametrize("content", [None, "", "no key", "-----BEGIN PRIVATE KEY-----\n"])

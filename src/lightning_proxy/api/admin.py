@@ -1,0 +1,155 @@
+"""The operator's view: what the relay holds, over a socket that only its own user can reach."""
+
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from lightning_proxy.relay import Relay
+from lightning_proxy.rpc import SessionInfo
+
+#: Rows of one answer; who wants more asks for those after it.
+PAGE = 1000
+
+
+class SessionRow(Struct, frozen=True):
+    """One session, and whose it is; None: made over REST, and nobody's yet."""
+
+    wallet: str | None
+    session: SessionInfo
+
+
+class WalletRow(Struct, frozen=True, kw_only=True):
+    """One wallet that has something here."""
+
+    node_id: str
+    sockets: int
+    sessions: int
+    open_delegations: int
+    queued_bytes: int
+    wake_targets: int
+    has_slots: bool
+    devices: int
+
+
+class DelegationRow(Struct, frozen=True, kw_only=True):
+    """One open question; `remaining` in seconds."""
+
+    id: str
+    wallet: str
+    session_id: str
+    peer: str
+    channel_id: str
+    kind: str
+    created: float
+    remaining: float
+
+
+class Admin:
+    """Use as an async context manager, within the relay's; raises `OSError`."""
+
+    def __init__(self, relay: Relay, path: Path) -> None:
+        self._relay = relay
+        self._path = path
+
+    async def __aenter__(self) -> Self:
+        _remove_stale(self._path)
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        application = web.Application()
+        application.add_routes(
+            [
+                web.get("/sessions", self._sessions),
+                web.get("/wallets", self._wallets),
+                web.get("/delegations", self._delegations),
+            ]
+        )
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        before = os.umask(0o177)
+        try:
+            await web.UnixSite(self._runner, str(self._path)).start()
+        finally:
+            os.umask(before)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+        self._path.unlink(missing_ok=True)
+
+    async def _sessions(self, request: web.Request) -> web.Response:
+        rows = (
+            SessionRow(_hex(session.inbox.node_id), session.describe())
+            for session in self._relay.sessions()
+        )
+        return _page(request, rows)
+
+    async def _wallets(self, request: web.Request) -> web.Response:
+        return _page(request, self._wallet_rows())
+
+    async def _delegations(self, request: web.Request) -> web.Response:
+        return _page(request, self._delegation_rows())
+
+    def _wallet_rows(self) -> Iterator[WalletRow]:
+        relay = self._relay
+        for inbox in relay.inboxes():
+            if inbox.node_id is not None:
+                yield WalletRow(
+                    node_id=inbox.node_id.hex(),
+                    sockets=len(inbox.sockets),
+                    sessions=len(inbox.sessions),
+                    open_delegations=sum(1 for _ in inbox.delegations),
+                    queued_bytes=inbox.queued_bytes,
+                    wake_targets=len(relay.waker.targets(inbox.node_id)),
+                    has_slots=relay.slots.has_any(inbox.node_id),
+                    devices=sum(
+                        device.revoked is None for device in relay.devices.list(inbox.node_id)
+                    ),
+                )
+
+    def _delegation_rows(self) -> Iterator[DelegationRow]:
+        for inbox in self._relay.inboxes():
+            for delegation in inbox.delegations:
+                envelope = delegation.envelope
+                yield DelegationRow(
+                    id=envelope.id,
+                    wallet=_hex(inbox.node_id) or "",
+                    session_id=envelope.session_id,
+                    peer=envelope.peer,
+                    channel_id=envelope.channel_id,
+                    kind=envelope.kind,
+                    created=envelope.created,
+                    remaining=envelope.remaining,
+                )
+
+
+def _page(request: web.Request, rows: Iterable[Any]) -> web.Response:
+    """One page of the rows; `?skip=` says how many came before it."""
+    try:
+        skip = max(0, int(request.query.get("skip", "0")))
+    except ValueError:
+        raise web.HTTPBadRequest(text="skip is a number") from None
+    page = list(islice(rows, skip, skip + PAGE))
+    return web.Response(body=msgspec.json.encode(page), content_type="application/json")
+
+
+def _hex(node_id: bytes | None) -> str | None:
+    return None if node_id is None else node_id.hex()
+
+
+def _remove_stale(path: Path) -> None:
+    """A relay that was killed leaves its socket behind; raises `OSError` where one listens."""
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink(missing_ok=True)
+            return
+    raise OSError(98, f"{path} is another relay's")
