@@ -157,6 +157,41 @@ async def test_a_peer_can_not_spend_all_that_was_left(server: Server, peer: Scri
         assert await free(wallet) == 4
 
 
+async def test_what_the_wallet_dealt_with_counts_no_more(
+    server: Server, peer: ScriptedPeer
+) -> None:
+    connection = await leave(server, peer, *(slot() for _ in range(8)))
+    for visit in (1, 2):
+        for _ in range(4):
+            side = Side(Role.OPENER)
+            await connection.send(side.say(side.open_channel()))
+            side.hear(await connection.receive())
+        await connection.send(side.say(side.funding_created()))
+        async with raw_wallet(server.url, SECRET) as wallet:
+            delegation = await wallet.event_of("delegate")
+            assert delegation["kind"] == "funding_signed"
+            await wallet.refuse(delegation, "not today")
+            # For both ids that the channel has by now.
+            for _ in range(2):
+                assert isinstance(decode(await connection.receive()), Error)
+            await wallet.acknowledge()
+            assert await free(wallet) == 8 - 4 * visit
+        await gone(server)
+
+
+async def test_what_does_not_fit_counts_for_nothing(peer: ScriptedPeer) -> None:
+    async with relay(max_open_delegations_per_session=6) as server:
+        connection = await leave(server, peer, slot())
+        (inbox,) = server.relay.inboxes()
+        for number in range(1, 6):
+            await connection.send(open_channel(funding_satoshis=3_000_000).encode())
+            async with asyncio.timeout(10):
+                while len(list(inbox.delegations)) < number:
+                    await asyncio.sleep(0.01)
+        await connection.send(open_channel().encode())
+        await accepted(connection)
+
+
 async def test_a_key_is_left_once(peer: ScriptedPeer, tmp_path: Path) -> None:
     store = str(tmp_path / "relay.sqlite")
     left = slot()

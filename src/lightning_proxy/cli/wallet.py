@@ -9,7 +9,7 @@ import structlog
 import typer
 from msgspec import structs
 
-from lightning_proxy.cli import wallet_channels
+from lightning_proxy.cli import wallet_away, wallet_channels, wallet_slots
 from lightning_proxy.cli.wallet_options import (
     DEFAULT_FILE,
     Approve,
@@ -47,6 +47,16 @@ app = typer.Typer(
 )
 app.command("channels")(wallet_channels.channels)
 app.command("open")(wallet_channels.open_channel)
+app.command("slots")(wallet_slots.slots)
+app.command("leave-slots")(wallet_slots.leave)
+app.command("remove-slot")(wallet_slots.remove)
+app.command("wake")(wallet_away.wake)
+app.command("presence")(wallet_away.presence)
+app.command("devices")(wallet_away.devices)
+app.command("device-key")(wallet_away.device_key)
+app.command("add-device")(wallet_away.add_device)
+app.command("revoke-device")(wallet_away.revoke_device)
+app.command("take-over")(wallet_away.take_over)
 
 
 @app.callback()
@@ -116,7 +126,7 @@ def connect(
         # Without a signer: who is not asked about channels does not accept any.
         async with (
             Record(reference.record_path(file), keys.node_id) as record,
-            Wallet(relay, keys, token=token) as wallet,
+            Wallet(relay, keys, token=token, acknowledge=False) as wallet,
         ):
             session = await wallet.connect(peer)
             await record.remember_peer(session.peer.node_id, str(session.peer))
@@ -160,7 +170,7 @@ def sessions(
     keys = load_keys(output, file, passphrase_file)
 
     async def work() -> None:
-        async with Wallet(relay, keys, token=token) as wallet:
+        async with Wallet(relay, keys, token=token, acknowledge=False) as wallet:
             output.sessions(await wallet.sessions())
 
     run(output, work())
@@ -180,7 +190,7 @@ def close(
     keys = load_keys(output, file, passphrase_file)
 
     async def work() -> None:
-        async with Wallet(relay, keys, token=token) as wallet:
+        async with Wallet(relay, keys, token=token, acknowledge=False) as wallet:
             await wallet.close_session(session)
             output.result({"session_id": session}, f"Closed session {session}.")
 

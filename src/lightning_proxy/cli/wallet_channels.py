@@ -99,7 +99,9 @@ def channels(
                 stack.push_async_callback(source.close)
             listed = []
             if relay is not None and keys is not None:
-                wallet = await stack.enter_async_context(Wallet(relay, keys, token=token))
+                wallet = await stack.enter_async_context(
+                    Wallet(relay, keys, token=token, acknowledge=False)
+                )
                 listed = await wallet.channels()
             stored = await record.channels()
             output.channels(await overview(stored, rules, source=source, listed=listed))

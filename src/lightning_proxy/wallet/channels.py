@@ -98,7 +98,8 @@ class WalletChannels:
         for info in listed:
             channel_id, peer = bytes.fromhex(info.channel_id), bytes.fromhex(info.peer)
             raw_messages = tuple(bytes.fromhex(message) for message in info.messages)
-            await self._hear(peer, channel_id, raw_messages)
+            temporary_id = bytes.fromhex(info.temporary_channel_id)
+            await self._hear(peer, channel_id, raw_messages, temporary_id)
 
     async def look(self, peer: bytes, channel_id: bytes) -> None:
         """A question about this channel was answered: it may have come further."""
@@ -106,11 +107,22 @@ class WalletChannels:
         if found is not None:
             self._advanced(found, found.channel())
 
-    async def _hear(self, peer: bytes, channel_id: bytes, raw_messages: Iterable[bytes]) -> None:
+    async def _hear(
+        self,
+        peer: bytes,
+        channel_id: bytes,
+        raw_messages: tuple[bytes, ...],
+        temporary_id: bytes | None = None,
+    ) -> None:
+        work = partial(
+            _hear,
+            peer=peer,
+            channel_id=channel_id,
+            raw_messages=raw_messages,
+            temporary_id=temporary_id,
+        )
         try:
-            found = await self._record.change(
-                partial(_hear, peer=peer, channel_id=channel_id, raw_messages=tuple(raw_messages))
-            )
+            found = await self._record.change(work)
         except (BoltError, Refusal) as error:
             self._emit(ChannelProblem(channel_id, peer, str(error)))
             return
@@ -197,11 +209,20 @@ class WalletChannels:
 
 
 def _hear(
-    ledger: Ledger, peer: bytes, channel_id: bytes, raw_messages: tuple[bytes, ...]
+    ledger: Ledger,
+    peer: bytes,
+    channel_id: bytes,
+    raw_messages: tuple[bytes, ...],
+    temporary_id: bytes | None,
 ) -> StoredChannel | None:
     """Take what can be taken without an answer: signatures for us, and the peer's readiness."""
     stored = ledger.funded(peer, channel_id) or ledger.opening(peer, Role.OPENER, channel_id)
     stored = stored or ledger.opening(peer, Role.ACCEPTER, channel_id)
+    if stored is None and temporary_id is not None:
+        # The relay heard `funding_created`, and this wallet's question about it is yet to come.
+        stored = ledger.opening(peer, Role.ACCEPTER, temporary_id)
+        if stored is not None and stored.channel().state is not ChannelState.ACCEPTED:
+            stored = None
     if stored is None:
         raise Refusal("the relay tells of a channel that this wallet's record does not have")
     channel = stored.channel()

@@ -1,7 +1,7 @@
 """What `lightning-proxy wallet` says: sentences for people, or JSON lines for programs."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.features import Features
-from lightning_proxy.rpc import SessionInfo
+from lightning_proxy.rpc import DeviceInfo, SessionInfo, SlotInfo, WakeTarget
 from lightning_proxy.wallet.describe import describe, sat, short, time_of
 from lightning_proxy.wallet.errors import RelayError
 from lightning_proxy.wallet.events import Event
@@ -129,6 +129,74 @@ class Output:
             )
         self._out.print(table)
 
+    def slots(self, slots: list[SlotInfo]) -> None:
+        """Key slots at a relay."""
+        if self._json:
+            for slot in slots:
+                self._write(msgspec.to_builtins(slot))
+            return
+        if not slots:
+            self._out.print("No key slots.")
+            return
+        table = Table("slot", "funding key", "for channels of", "peers", "types", "left", "used")
+        for slot in slots:
+            policy = slot.policy
+            table.add_row(
+                slot.slot_id,
+                _text(short(bytes.fromhex(slot.funding_pubkey))),
+                f"{policy.min_funding_sat:,} to {policy.max_funding_sat:,} sat",
+                _listed(policy.peers, lambda each: short(bytes.fromhex(each))),
+                _listed(
+                    policy.channel_types,
+                    lambda each: str(Features.from_bytes(bytes.fromhex(each))),
+                ),
+                time_of(slot.created),
+                "" if slot.used is None else time_of(slot.used),
+            )
+        self._out.print(table)
+
+    def wake_targets(self, targets: list[WakeTarget]) -> None:
+        """Where the wallet is woken."""
+        if self._json:
+            for target in targets:
+                self._write(msgspec.to_builtins(target))
+            return
+        if not targets:
+            self._out.print("Nowhere: this wallet is not woken.")
+            return
+        table = Table("target", "by", "host", "since", "last success", "failure")
+        for target in targets:
+            table.add_row(
+                target.target_id,
+                target.kind.value,
+                _text(target.host),
+                time_of(target.created),
+                "" if target.last_success is None else time_of(target.last_success),
+                _text(target.failure or ""),
+            )
+        self._out.print(table)
+
+    def devices(self, devices: list[DeviceInfo]) -> None:
+        """The wallet's devices."""
+        if self._json:
+            for device in devices:
+                self._write(msgspec.to_builtins(device))
+            return
+        if not devices:
+            self._out.print("No devices but the node key's.")
+            return
+        table = Table("key", "name", "may", "sockets", "since", "revoked")
+        for device in devices:
+            table.add_row(
+                device.device_key,
+                _text(device.name),
+                ", ".join(device.rights),
+                str(device.sockets),
+                time_of(device.created),
+                "" if device.revoked is None else time_of(device.revoked),
+            )
+        self._out.print(table)
+
     def offered(self, temporary_id: bytes, session: Session) -> None:
         """A channel was offered to a peer."""
         self.result(
@@ -209,6 +277,10 @@ def _answer(answer: Answer) -> dict[str, Any]:
         "channel_index": answer.channel_index,
         "refusal": answer.refusal,
     }
+
+
+def _listed(values: list[str] | None, show: Callable[[str], str]) -> Text:
+    return _text("any" if values is None else "\n".join(map(show, values)))
 
 
 def _ours(channel: ChannelView) -> str:

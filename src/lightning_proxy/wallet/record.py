@@ -323,7 +323,8 @@ class Record:
         """Every channel index that a channel has, ascending."""
         query = (
             "SELECT channel_index FROM channels UNION SELECT channel_index FROM answers "
-            "WHERE channel_index IS NOT NULL UNION SELECT channel_index FROM slots ORDER BY 1"
+            "WHERE channel_index IS NOT NULL UNION SELECT channel_index FROM slots "
+            "WHERE used IS NOT NULL ORDER BY 1"
         )
         return await self._run(lambda: [row[0] for row in self._database.execute(query)])
 

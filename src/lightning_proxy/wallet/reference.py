@@ -12,7 +12,7 @@ import structlog
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.messages import Init
 from lightning_proxy.chain import open_source
-from lightning_proxy.rpc import AddSlots, SlotInfo, SlotPolicy
+from lightning_proxy.rpc import SlotInfo, SlotPolicy
 from lightning_proxy.wallet import keystore
 from lightning_proxy.wallet.channels import WalletChannels
 from lightning_proxy.wallet.client import Backoff, Wallet
@@ -36,7 +36,7 @@ from lightning_proxy.wallet.policy import ChannelType, Policy
 from lightning_proxy.wallet.record import Record
 from lightning_proxy.wallet.session import Session
 from lightning_proxy.wallet.signer import Approve, KeySigner
-from lightning_proxy.wallet.slots import make_slots
+from lightning_proxy.wallet.slots import leave_slots
 
 _log = structlog.get_logger()
 
@@ -227,9 +227,8 @@ class ReferenceWallet:
             yield event
 
     async def leave_slots(self, count: int, policy: SlotPolicy) -> list[SlotInfo]:
-        """Leave so many key slots with the relay; raises what `Wallet.request` raises."""
-        slots = await make_slots(self.record, self._keys, self._policy, policy, count)
-        return await self.client.request("add_slots", AddSlots(slots), list[SlotInfo])
+        """Leave so many key slots with the relay; raises what `slots.leave_slots` raises."""
+        return await leave_slots(self.client, self.record, self._keys, self._policy, policy, count)
 
     # ---- what events call for ----
 

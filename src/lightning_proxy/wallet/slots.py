@@ -1,26 +1,86 @@
 """Key slots: what this wallet leaves with the relay, and what the relay says became of it."""
 
+from collections.abc import Iterable
 from functools import partial
-from typing import TypeVar
+from itertools import product
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from lightning_proxy import rpc
 from lightning_proxy.bolt.channel import Channel
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.errors import BoltError
-from lightning_proxy.bolt.features import Features
+from lightning_proxy.bolt.features import Feature, Features
 from lightning_proxy.bolt.messages import AcceptChannel, Message, OpenChannel, decode
 from lightning_proxy.bolt.opening import (
     MINIMUM_DUST_LIMIT_SAT,
     RESERVE_DIVISOR,
     check_open_channel,
 )
+from lightning_proxy.wallet.errors import PolicyError
 from lightning_proxy.wallet.keys import WalletKeys
-from lightning_proxy.wallet.policy import Policy
+from lightning_proxy.wallet.policy import CHANNEL_TYPES, ChannelType, Policy
 from lightning_proxy.wallet.record import Ledger, Record
 from lightning_proxy.wallet.request import ChannelKeysRequest, Refusal
 from lightning_proxy.wallet.steps import HTLC_MINIMUM_MSAT
 
+if TYPE_CHECKING:
+    from lightning_proxy.wallet.client import Wallet
+
 M = TypeVar("M", bound=Message)
+
+#: As `rpc.SlotPolicy` has it.
+_MAX_PEERS: Final = 100
+
+
+async def leave_slots(
+    wallet: "Wallet",
+    record: Record,
+    keys: WalletKeys,
+    policy: Policy,
+    wanted: rpc.SlotPolicy,
+    count: int,
+) -> list[rpc.SlotInfo]:
+    """Leave so many slots with the relay, for what `wanted` and the wallet's own policy allow.
+
+    Raises `PolicyError`, `RecordError`, and what `Wallet.request` raises.
+    """
+    slots = await make_slots(record, keys, policy, within(policy, wanted), count)
+    return await wallet.request("add_slots", rpc.AddSlots(slots), list[rpc.SlotInfo])
+
+
+def within(policy: Policy, wanted: rpc.SlotPolicy) -> rpc.SlotPolicy:
+    """What of `wanted` the wallet's own policy accepts; raises `PolicyError` if nothing is left.
+
+    A channel that is accepted in its sleep and refused when it wakes would cost the keys, and the
+    peer its patience. Who leaves the type out is asked: a slot names all that it takes.
+    """
+    least = max(wanted.min_funding_sat, policy.min_funding_sat)
+    most = min(wanted.max_funding_sat, policy.max_funding_sat)
+    peers = wanted.peers
+    types = feature_maps(policy.channel_types, scid_alias=policy.allow_scid_alias)
+    if policy.peers is not None:
+        peers = sorted(policy.peers if peers is None else policy.peers.intersection(peers))
+    if wanted.channel_types is not None:
+        types = [each for each in types if each in wanted.channel_types]
+    if least > most or peers == [] or not types:
+        raise PolicyError("The wallet's policy accepts no channel for which these slots would be.")
+    if peers is not None and len(peers) > _MAX_PEERS:
+        raise PolicyError(f"A key slot is for {_MAX_PEERS} peers at most: name some.")
+    return rpc.SlotPolicy(
+        min_funding_sat=least, max_funding_sat=most, peers=peers, channel_types=types
+    )
+
+
+def feature_maps(names: Iterable[ChannelType], *, scid_alias: bool) -> list[str]:
+    """These channel types as an `open_channel` names them, hex; each with and without an alias.
+
+    None with option_zeroconf: a slot is for channels that wait for confirmations.
+    """
+    aliases = (0, 1 << Feature.OPTION_SCID_ALIAS) if scid_alias else (0,)
+    return [
+        Features(Features.from_bits(CHANNEL_TYPES[name]).bitmap | alias).to_bytes().hex()
+        for name, alias in product(names, aliases)
+    ]
 
 
 async def make_slots(

@@ -1,4 +1,7 @@
-"""The relay's state on disk: written whole, read back in order, owned by one relay."""
+"""The relay's state on disk: written whole, read back in order, owned by one relay.
+
+What takes `where` holds on any database: tests/interop/test_postgresql.py runs it on PostgreSQL.
+"""
 
 import asyncio
 import sqlite3
@@ -10,7 +13,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
 from lightning_proxy.bolt.channel import Entry
 from lightning_proxy.bolt.commitment import Role
@@ -50,14 +53,20 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state" / "relay.sqlite"
 
 
-async def test_what_was_saved_is_there_after_a_restart(path: Path) -> None:
+@pytest.fixture
+def where(path: Path) -> str:
+    """An empty database."""
+    return str(path)
+
+
+async def test_what_was_saved_is_there_after_a_restart(where: str) -> None:
     mine = [channel(), channel(channel_id=2, peer=OTHER_PEER)]
     theirs = channel(OTHER_WALLET)
-    async with stored(path) as store:
+    async with stored(where) as store:
         assert await store.counts() == {}
         for each in (*mine, theirs):
             assert await store.save(each)
-    async with stored(path) as store:
+    async with stored(where) as store:
         assert await store.counts() == {
             (WALLET, PEER): 1,
             (WALLET, OTHER_PEER): 1,
@@ -71,24 +80,25 @@ async def test_what_was_saved_is_there_after_a_restart(path: Path) -> None:
         assert created == [each.created for each in mine]
 
 
-async def test_saving_again_adds_what_is_new_and_changes_nothing(path: Path) -> None:
-    async with stored(path) as store:
+async def test_saving_again_adds_what_is_new_and_changes_nothing(where: str) -> None:
+    async with stored(where) as store:
         await store.save(channel(log=LOG[:2]))
         assert not await store.save(channel())
         assert not await store.save(channel(log=(Entry(Role.ACCEPTER, b"other"),)))
         assert await store.channels(WALLET) == [channel()]
 
 
-async def test_forgetting_takes_the_messages_along(path: Path) -> None:
-    async with stored(path) as store:
+async def test_forgetting_takes_the_messages_along(where: str) -> None:
+    async with Database(where) as database:
+        store = ChannelStore(database)
         await store.save(channel())
         await store.save(channel(OTHER_WALLET))
         await store.forget(WALLET, channel().channel_id)
         assert await store.channels(WALLET) == []
         assert await store.channels(OTHER_WALLET) == [channel(OTHER_WALLET)]
-    with sqlite3.connect(path) as database:
-        assert database.execute("SELECT count(*) FROM channel_messages").fetchone() == (len(LOG),)
-    database.close()
+        async with database.transaction() as connection:
+            count = select(func.count()).select_from(tables.channel_messages)
+            assert (await connection.execute(count)).scalar() == len(LOG)
 
 
 async def test_in_memory() -> None:
@@ -97,10 +107,25 @@ async def test_in_memory() -> None:
         assert await store.channels(WALLET) == [channel()]
 
 
-async def test_one_relay_at_a_time(path: Path) -> None:
-    async with Database(str(path)):
-        with pytest.raises(StoreError, match="locked"):
-            await Database(str(path)).__aenter__()
+async def test_one_relay_at_a_time(where: str) -> None:
+    async with stored(where) as store:
+        with pytest.raises(StoreError, match=r"locked|in use by another relay"):
+            await Database(where).__aenter__()
+        await store.save(channel())
+    async with stored(where) as store:
+        assert await store.channels(WALLET) == [channel()]
+
+
+async def test_a_transaction_that_fails_has_done_nothing(where: str) -> None:
+    async with Database(where) as database:
+        with pytest.raises(StoreError, match="failed"):
+            async with database.transaction() as connection:
+                await connection.execute(tables.runs.insert(), {"started": 1.0, "identity": "1"})
+                await connection.execute(tables.runs.insert(), {"started": 1.0, "identity": None})
+        async with database.transaction() as connection:
+            assert (
+                await connection.execute(select(func.count(tables.runs.c.number)))
+            ).scalar() == 1
 
 
 async def test_every_commit_is_synced(path: Path) -> None:
@@ -137,22 +162,22 @@ async def test_a_folder_that_cannot_be(text_file: Path) -> None:
         await Database(str(text_file / "relay.sqlite")).__aenter__()
 
 
-async def test_transactions_do_not_mix(path: Path) -> None:
-    async with stored(path) as store:
+async def test_transactions_do_not_mix(where: str) -> None:
+    async with stored(where) as store:
         channels = [channel(channel_id=number) for number in range(50)]
         await asyncio.gather(*map(store.save, channels))
         assert await store.channels(WALLET) == channels
 
 
-async def test_what_comes_after_the_end_is_told_so(path: Path) -> None:
-    async with stored(path) as store:
+async def test_what_comes_after_the_end_is_told_so(where: str) -> None:
+    async with stored(where) as store:
         saves = asyncio.gather(*(store.save(channel(channel_id=n)) for n in range(3)))
         await asyncio.sleep(0)
     # What was asked before is on the disk, and nothing reopens the file.
     await saves
     with pytest.raises(StoreError, match="closed"):
         await store.counts()
-    async with stored(path) as store:
+    async with stored(where) as store:
         assert await store.counts() == {(WALLET, PEER): 3}
 
 
@@ -170,8 +195,8 @@ async def test_state_from_before_there_were_migrations(path: Path) -> None:
         assert await store.channels(WALLET) == [channel()]
 
 
-async def test_the_migrations_make_the_tables_that_the_code_knows(path: Path) -> None:
-    async with Database(str(path)) as database, database.transaction() as connection:
+async def test_the_migrations_make_the_tables_that_the_code_knows(where: str) -> None:
+    async with Database(where) as database, database.transaction() as connection:
 
         def differences(sync: Connection) -> list[object]:
             return list(compare_metadata(MigrationContext.configure(sync), tables.metadata))
@@ -180,7 +205,7 @@ async def test_the_migrations_make_the_tables_that_the_code_knows(path: Path) ->
 
 
 async def test_a_migration_that_was_cut_short_has_done_nothing(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cut(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -188,17 +213,18 @@ async def test_a_migration_that_was_cut_short_has_done_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(command, "upgrade", cut)
         with pytest.raises(StoreError, match="No space left"):
-            await Database(str(path)).__aenter__()
-    async with stored(path) as store:
+            await Database(where).__aenter__()
+    async with stored(where) as store:
         assert await store.counts() == {}
 
 
-async def test_runs_are_counted(path: Path) -> None:
+async def test_runs_are_counted(where: str) -> None:
     runs = []
     for _ in range(3):
-        async with Database(str(path)) as database:
+        async with Database(where) as database:
             runs.append(database.run)
-    assert runs == [1, 2, 3]
+    assert runs == sorted(set(runs))
+    assert len(runs) == 3
 
 
 @pytest.mark.parametrize(

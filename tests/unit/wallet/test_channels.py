@@ -190,6 +190,9 @@ async def test_what_calls_for_an_answer_waits_for_its_question(
     created = opening.another_created(secrets.token_bytes(32)).encode()
     async with attentive(wallet, events) as channels:
         await channels.catch_up([info(opening, opening.relay.log[0].raw, created)])
+        # The relay knows its final id already.
+        final = {"channel_id": "09" * 32}
+        await channels.catch_up([info(opening, opening.relay.log[0].raw, created, **final)])
     assert events == []
     assert (await wallet.stored()).channel().state is ChannelState.ACCEPTED
 
@@ -207,14 +210,15 @@ async def test_what_contradicts_the_record_is_told_and_never_taken(
                 info(opening, b"\x12\x67"),
                 info(opening, opening.created, channel_id="09" * 32),
                 info(opening, opening.created, peer=KEYS.node_id.hex()),
+                info(opening, channel_id="09" * 32),
             ]
         )
     reasons = [event.reason for event in events if isinstance(event, ChannelProblem)]
-    assert len(reasons) == len(events) == 5
+    assert len(reasons) == len(events) == 6
     assert "a second signature for a first commitment is never made" in reasons[0]
     assert "channel_ready." in reasons[1]
     assert "4711" in reasons[2]
-    assert reasons[3] == reasons[4]
+    assert reasons[3] == reasons[4] == reasons[5]
     assert "that this wallet's record does not have" in reasons[3]
     assert await wallet.stored() == before
 

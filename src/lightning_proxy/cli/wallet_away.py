@@ -1,0 +1,257 @@
+"""`lightning-proxy wallet wake`, `presence`, `devices` …: what holds while the wallet is away."""
+
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+from lightning_proxy.bolt.keys import is_point
+from lightning_proxy.cli.wallet_options import (
+    DEFAULT_FILE,
+    Json,
+    PassphraseFile,
+    RelayUrl,
+    Token,
+    WalletFile,
+    fail,
+    load_keys,
+    run,
+)
+from lightning_proxy.rpc import (
+    AddDevice,
+    DeviceInfo,
+    DeviceRight,
+    Devices,
+    Done,
+    Lease,
+    PresencePolicy,
+    RemoveWakeTarget,
+    RevokeDevice,
+    SessionInfo,
+    SetPresence,
+    TakeOver,
+    WakeByWebhook,
+    WakeTarget,
+    WakeTargets,
+    WakeTest,
+)
+from lightning_proxy.wallet import KeystoreError, Wallet, WalletError, keystore
+from lightning_proxy.wallet.device import DeviceKeys
+from lightning_proxy.wallet.display import Output
+
+_KEY_DIGITS = 66
+
+DeviceFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--device",
+        dir_okay=False,
+        help="Come as the device whose key is in this file; needs no passphrase.",
+    ),
+]
+
+
+def _device_key(value: str) -> str:
+    try:
+        key = bytes.fromhex(value)
+    except ValueError:
+        key = b""
+    if len(value) != _KEY_DIGITS or not is_point(key):
+        raise typer.BadParameter(f"write a device's public key, {_KEY_DIGITS} hex digits")
+    return key.hex()
+
+
+Key: TypeAlias = Annotated[
+    str, typer.Argument(metavar="KEY", callback=_device_key, help="The device's public key.")
+]
+
+
+def _ask(
+    output: Output,
+    relay: str,
+    file: Path,
+    token: str | None,
+    passphrase_file: Path | None,
+    work: Callable[[Wallet], Coroutine[Any, Any, None]],
+    device: Path | None = None,
+) -> None:
+    """Run this at the relay; what waits for the wallet there is for `watch`."""
+    try:
+        keys = (
+            load_keys(output, file, passphrase_file)
+            if device is None
+            else DeviceKeys.load(device, keystore.read_node_id(file))
+        )
+    except KeystoreError as error:
+        fail(output, error)
+
+    async def ask() -> None:
+        async with Wallet(relay, keys, token=token, acknowledge=False) as wallet:
+            await work(wallet)
+
+    run(output, ask())
+
+
+def wake(
+    relay: RelayUrl,
+    file: WalletFile = DEFAULT_FILE,
+    token: Token = None,
+    passphrase_file: PassphraseFile = None,
+    device: DeviceFile = None,
+    webhook: Annotated[
+        str | None, typer.Option(metavar="URL", help="Be woken by a POST to this URL, too.")
+    ] = None,
+    remove: Annotated[
+        str | None, typer.Option(metavar="ID", help="Be woken there no more.")
+    ] = None,
+    test: Annotated[bool, typer.Option("--test", help="Be woken now, everywhere.")] = False,
+    json: Json = False,
+) -> None:
+    """List where the wallet is woken, and change it.
+
+    Web Push is for browsers: a page hands its subscription over by itself.
+    """
+    output = Output(json)
+
+    async def work(wallet: Wallet) -> None:
+        if webhook is not None:
+            await wallet.request("wake_by_webhook", WakeByWebhook(webhook), WakeTarget)
+        if remove is not None:
+            await wallet.request("remove_wake_target", RemoveWakeTarget(remove), Done)
+        if test:
+            targets = await wallet.request("test_wake", WakeTest(), list[WakeTarget])
+        else:
+            targets = await wallet.request("wake_targets", WakeTargets(), list[WakeTarget])
+        output.wake_targets(targets)
+
+    _ask(output, relay, file, token, passphrase_file, work, device)
+
+
+def presence(
+    session: Annotated[str, typer.Argument(metavar="SESSION", help="A session's id.")],
+    policy: Annotated[PresencePolicy, typer.Argument(help="What is to become of it.")],
+    relay: RelayUrl,
+    file: WalletFile = DEFAULT_FILE,
+    token: Token = None,
+    passphrase_file: PassphraseFile = None,
+    seconds: Annotated[
+        float, typer.Option(min=0, max=86_400, help="How long the relay waits for the wallet.")
+    ] = 30.0,
+    json: Json = False,
+) -> None:
+    """Choose what becomes of a session while the wallet is away.
+
+    stay: it is held. disconnect: it is closed when the wallet is needed and
+    does not come. attended: it is held only while a device is there.
+    """
+    output = Output(json)
+
+    async def work(wallet: Wallet) -> None:
+        wanted = SetPresence(session_id=session, policy=policy, seconds=seconds)
+        info = await wallet.request("set_presence", wanted, SessionInfo)
+        output.result(
+            {"session_id": info.session_id, "presence": info.presence.value},
+            f"While the wallet is away, session {info.session_id}: {info.presence.value}.",
+        )
+
+    _ask(output, relay, file, token, passphrase_file, work)
+
+
+def devices(
+    relay: RelayUrl,
+    file: WalletFile = DEFAULT_FILE,
+    token: Token = None,
+    passphrase_file: PassphraseFile = None,
+    device: DeviceFile = None,
+    json: Json = False,
+) -> None:
+    """List the wallet's devices at the relay, revoked ones too."""
+    output = Output(json)
+
+    async def work(wallet: Wallet) -> None:
+        output.devices(await wallet.request("devices", Devices(), list[DeviceInfo]))
+
+    _ask(output, relay, file, token, passphrase_file, work, device)
+
+
+def device_key(
+    key_file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the new key goes.")],
+    file: WalletFile = DEFAULT_FILE,
+    json: Json = False,
+) -> None:
+    """Make a key for a device of this wallet's; add-device lets it in."""
+    output = Output(json)
+    try:
+        keys = DeviceKeys.create(key_file, keystore.read_node_id(file))
+    except WalletError as error:
+        fail(output, error)
+    output.result(
+        {"device_key": keys.device_key.hex(), "file": str(key_file)},
+        f"Made {key_file}; its public key is {keys.device_key.hex()}.",
+    )
+
+
+def add_device(
+    key: Key,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What you call it.")],
+    relay: RelayUrl,
+    file: WalletFile = DEFAULT_FILE,
+    token: Token = None,
+    passphrase_file: PassphraseFile = None,
+    rights: Annotated[
+        list[DeviceRight] | None,
+        typer.Option("--right", help="What it may do, again for each; else all three."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Let a device act for this wallet, by its own key."""
+    output = Output(json)
+
+    async def work(wallet: Wallet) -> None:
+        wanted = AddDevice(device_key=key, name=name, rights=rights or list(DeviceRight))
+        output.devices([await wallet.request("add_device", wanted, DeviceInfo)])
+
+    _ask(output, relay, file, token, passphrase_file, work)
+
+
+def revoke_device(
+    key: Key,
+    relay: RelayUrl,
+    file: WalletFile = DEFAULT_FILE,
+    token: Token = None,
+    passphrase_file: PassphraseFile = None,
+    json: Json = False,
+) -> None:
+    """Let a device in no more; if it is there, it is put out."""
+    output = Output(json)
+
+    async def work(wallet: Wallet) -> None:
+        await wallet.request("revoke_device", RevokeDevice(key), Done)
+        output.result({"device_key": key}, f"Device {key} is out.")
+
+    _ask(output, relay, file, token, passphrase_file, work)
+
+
+def take_over(
+    channel: Annotated[
+        str, typer.Argument(metavar="CHANNEL", help="A channel's id, the temporary one will do.")
+    ],
+    relay: RelayUrl,
+    file: WalletFile = DEFAULT_FILE,
+    token: Token = None,
+    passphrase_file: PassphraseFile = None,
+    device: DeviceFile = None,
+    json: Json = False,
+) -> None:
+    """Settle for a channel from this device on, and no longer from the one that did."""
+    output = Output(json)
+
+    async def work(wallet: Wallet) -> None:
+        lease = await wallet.request("take_over", TakeOver(channel), Lease)
+        output.result(
+            {"channel_id": channel, "fencing": lease.fencing},
+            f"Channel {channel} is this device's now (fencing number {lease.fencing}).",
+        )
+
+    _ask(output, relay, file, token, passphrase_file, work, device)
