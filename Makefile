@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard src/lightning_proxy/transport/*.p[yx][xd]) \
 	$(wildcard src/lightning_proxy/transport/kernel/*.[ch])
 
-.PHONY: help demo test lint format interop bench wheel clean
+.PHONY: help demo test lint format interop soak bench wheel clean
 
 help:
 	@echo "make demo     the main job, on this machine, in seconds"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint     ruff, mypy --strict, cython-lint, clang-format"
 	@echo "make format   what of that can be put right by itself"
 	@echo "make interop  against lnd, LDK and others, which it builds (minutes, the first time)"
+	@echo "make soak     kills the relay 200 times under load, and looks for what got lost (minutes)"
 	@echo "make bench    the benchmarks: benchmarks/RESULTS.md, results.json and plots (15 minutes)"
 	@echo "make wheel    sdist and wheel in dist/, installed and tested away from here"
 	@echo "make clean    remove .venv and what was built"
@@ -51,6 +52,9 @@ format: $(VENV)/.ready
 interop: $(VENV)/.ready
 	$(BIN)/python -m tests.interop.lab.build
 	$(BIN)/pytest tests/interop -p no:cacheprovider
+
+soak: $(VENV)/.ready
+	$(BIN)/python -m tests.soak --kills 200
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks

@@ -24,6 +24,7 @@ BENCHMARKS: Final = {
     "density": "Many sessions in one process",
     "setup": "Setting sessions up",
     "signing": "From open_channel to accept_channel",
+    "sleeping": "Wallets that sleep",
 }
 
 

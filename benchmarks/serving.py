@@ -1,9 +1,10 @@
 """The relay as its users run it, in a process of its own, and what it takes of the machine."""
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,8 @@ class Relay:
 
 
 @contextmanager
-def relay(*arguments: str) -> Iterator[Relay]:
-    """A relay with its default settings but for `arguments`; its log is written, and not kept."""
+def relay(*arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Relay]:
+    """A relay with its default settings but for these; its log is written, and not kept."""
     options = ("--port", "0", "--store", ":memory:", "--log-format", "json")
     command = ["lightning_proxy", "serve", *options, *arguments]
     process = subprocess.Popen(
@@ -33,6 +34,7 @@ def relay(*arguments: str) -> Iterator[Relay]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        env={**os.environ, **(environment or {})},
     )
     try:
         assert process.stdout is not None

@@ -107,10 +107,17 @@ class RestWallet(asyncio.Protocol):
 
 
 class SocketWallet(asyncio.Protocol):
-    """One authenticated websocket: `send` JSON-RPC, get `on_text` for each message."""
+    """One authenticated websocket: `send` JSON-RPC, get `on_text` for each message.
 
-    def __init__(self, url: str) -> None:
+    `secret` is the node key (fresh, if nothing is said), `heard` the `on_text` from the welcome on.
+    """
+
+    def __init__(
+        self, url: str, secret: bytes | None = None, heard: Callable[[bytes], None] | None = None
+    ) -> None:
         self._url = url
+        self._secret = secret or secrets.token_bytes(32)
+        self._heard = heard
         self._host = url.partition("//")[2]
         self._buffer = b""
         self._upgraded = False
@@ -129,6 +136,11 @@ class SocketWallet(asyncio.Protocol):
     def send(self, text: bytes) -> None:
         """One text frame."""
         self._send_frame(_TEXT, text)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._send_frame(_CLOSE, b"")
+        self._transport.close()
 
     def _send_frame(self, first: int, payload: bytes) -> None:
         size = len(payload)
@@ -170,23 +182,30 @@ class SocketWallet(asyncio.Protocol):
         said = msgspec.json.decode(text)
         if "result" in said:
             self.authenticated.set_result(None)
+            self.on_text = self._heard or self.on_text
             return
         if said.get("method") != "challenge":
             raise WalletFailed(text.decode())
-        secret = secrets.token_bytes(32)
         params = {
-            "node_id": PrivateKey(secret).public_key.format().hex(),
+            "node_id": PrivateKey(self._secret).public_key.format().hex(),
             "signature": sign_message(
-                secret, authentication_text(self._url, said["params"]["challenge"])
+                self._secret, authentication_text(self._url, said["params"]["challenge"])
             ),
         }
         self.send(rpc.encode_request(0, "authenticate", params).encode())
 
 
-async def socket_wallet(url: str, port: int) -> SocketWallet:
-    """A wallet with a node key of its own, authenticated."""
+async def socket_wallet(
+    url: str,
+    port: int,
+    secret: bytes | None = None,
+    heard: Callable[[bytes], None] | None = None,
+) -> SocketWallet:
+    """A wallet with a node key of its own, authenticated; the rest is `SocketWallet`'s."""
     loop = asyncio.get_running_loop()
-    _, wallet = await loop.create_connection(lambda: SocketWallet(url), "127.0.0.1", port)
+    _, wallet = await loop.create_connection(
+        lambda: SocketWallet(url, secret, heard), "127.0.0.1", port
+    )
     await wallet.authenticated
     return wallet
 

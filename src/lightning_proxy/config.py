@@ -1,6 +1,7 @@
 """The relay's configuration: flags over environment over a TOML file over defaults, typed."""
 
 import difflib
+import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from lightning_proxy.relay.store import IN_MEMORY, is_url, parse_url
 from lightning_proxy.rpc import normal_origin
 
 _PREFIX: Final = "LIGHTNING_PROXY"
+#: Bytes of a unix socket's name, with the one that ends it; Linux has 108, macOS 104.
+_MAX_SOCKET: Final = 104
 
 
 class ConfigError(Exception):
@@ -76,9 +79,10 @@ def with_places(config: Config, environ: Mapping[str, str]) -> Config:
     if relay.wake.identity is None and store != IN_MEMORY:
         identity = str(beside.with_name(f"{beside.name}.key"))
         relay = structs.replace(relay, wake=structs.replace(relay.wake, identity=identity))
-    api = config.api
-    if api.admin_socket is None and store != IN_MEMORY:
-        api = structs.replace(api, admin_socket=str(beside.with_name(f"{beside.name}.admin")))
+    api, admin = config.api, str(beside.with_name(f"{beside.name}.admin"))
+    # Where the store lies too deep for a socket's name, the operator has to say another place.
+    if api.admin_socket is None and store != IN_MEMORY and len(os.fsencode(admin)) < _MAX_SOCKET:
+        api = structs.replace(api, admin_socket=admin)
     return structs.replace(config, relay=relay, api=api)
 
 

@@ -63,6 +63,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             raise
         code = _CODES.get(error.status, ErrorCode.INVALID_REQUEST)
         return problem(RpcError(code, f"{error.reason}."), error.status)
+    except ConnectionResetError:
+        # The client is gone: there is nobody to tell, and nothing that went wrong here.
+        return web.Response(status=400)
     except Exception as error:  # noqa: BLE001 - a request's failure must stay its own
         _log.error("request_failed", path=request.path, error=type(error).__name__, exc_info=True)
         return problem(RpcError(ErrorCode.INTERNAL, "The relay failed on this; it is logged."))

@@ -94,7 +94,10 @@ def _configured(file: Path | None) -> Path:
     except ConfigError as error:
         _fail(str(error))
     if settings.api.admin_socket is None:
-        _fail("a relay whose store is in memory has no admin socket of its own: set --socket")
+        _fail(
+            "this relay has no admin socket of its own (its store is in memory, or in too deep a "
+            "folder): set api.admin_socket, and --socket here"
+        )
     return Path(settings.api.admin_socket)
 
 

@@ -49,6 +49,10 @@ BITCOIND_OPTIONS = {
     "WITH_EMBEDDED_ASMAP": "OFF",
 }
 ELECTRUM_VERSION = "4.3.4*"
+# Debian 12's server, with the libraries that no other package of a usual machine brings.
+POSTGRESQL_VERSION = 15
+POSTGRESQL = f"usr/lib/postgresql/{POSTGRESQL_VERSION}/bin"
+POSTGRESQL_PACKAGES = (f"postgresql-{POSTGRESQL_VERSION}", "libpq5")
 
 
 class BuildError(Exception):
@@ -213,6 +217,22 @@ def build_electrum(shop: Workshop) -> None:
     shop.venv(shop.recipe / "requirements.txt")
 
 
+def installed_postgresql() -> str | None:
+    """The folder with this machine's `initdb` and `postgres`, which Debian keeps off the PATH."""
+    folders = (*sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True), None)
+    found = (shutil.which("postgres", path=folder) for folder in folders)
+    programs = [program for program in found if program is not None]
+    return str(Path(programs[0]).resolve().parent) if programs else None
+
+
+def build_postgresql(shop: Workshop) -> None:
+    installed = installed_postgresql()
+    if installed is None:
+        for package in POSTGRESQL_PACKAGES:
+            shop.unpack(package)
+    (shop.out / "bin").symlink_to(installed or POSTGRESQL)
+
+
 def build_pyln(shop: Workshop) -> None:
     shop.venv(shop.recipe / "requirements.txt")
 
@@ -298,6 +318,15 @@ COMPONENTS = (
         ("venv/bin/python", "usr/lib/python3/dist-packages/electrum/lntransport.py"),
         PYTHON_PACKAGES,
         (ELECTRUM_VERSION, *PYTHON),
+    ),
+    Component(
+        "postgresql",
+        build_postgresql,
+        {} if installed_postgresql() else {"apt-get": DEBIAN, "dpkg-deb": DEBIAN},
+        ("bin/initdb", "bin/postgres"),
+        (),
+        # A cache may outlive the machine that it was installed on.
+        (POSTGRESQL_PACKAGES, installed_postgresql()),
     ),
     Component(
         "browser",

@@ -105,6 +105,11 @@ class Child:
         _tell_reaper(f"+{process.pid}")
         return cls(name, process, log)
 
+    @property
+    def pid(self) -> int:
+        """The program's."""
+        return self._process.pid
+
     def log_tail(self, lines: int = 30) -> str:
         """The last lines of the log."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""

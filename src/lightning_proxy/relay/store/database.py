@@ -134,14 +134,19 @@ class Database:
     def _lock_postgresql(self, connection: Any, _: object) -> None:
         """For each new connection: after the server was away, another relay may have come."""
         cursor = connection.cursor()
-        cursor.execute(f"SELECT pg_try_advisory_lock({_APPLICATION_ID})")
-        if not cursor.fetchone()[0]:
-            raise StoreError(f"{self.name} is in use by another relay.")
-        if self._is_open:
-            cursor.execute("SELECT max(number) FROM runs")
-            if cursor.fetchone()[0] != self.run:
-                raise StoreError(f"{self.name} was used by another relay meanwhile.")
-        connection.commit()
+        try:
+            cursor.execute(f"SELECT pg_try_advisory_lock({_APPLICATION_ID})")
+            if not cursor.fetchone()[0]:
+                raise StoreError(f"{self.name} is in use by another relay.")
+            if self._is_open:
+                cursor.execute("SELECT max(number) FROM runs")
+                if cursor.fetchone()[0] != self.run:
+                    raise StoreError(f"{self.name} was used by another relay meanwhile.")
+            connection.commit()
+        except BaseException:
+            # The pool would leave it open, and the lock with it.
+            connection.close()
+            raise
         cursor.close()
 
     async def _check_sqlite(self, connection: AsyncConnection) -> None:

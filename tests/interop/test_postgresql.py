@@ -1,0 +1,231 @@
+"""PostgreSQL as the relay's store: all that holds with SQLite, and a server that goes away."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Iterator
+from types import ModuleType
+from typing import Any, Final
+
+import pytest
+
+from lightning_proxy.relay import Relay, RelaySettings, StoreError
+from lightning_proxy.relay.store import Database
+from tests.interop.lab import build
+from tests.soak.run import Soak
+from tests.soak.tally import Tally
+from tests.support.fault_proxy import FaultProxy
+from tests.support.peer import PeerConnection, ScriptedPeer
+from tests.support.postgres import PostgresServer
+from tests.support.relay import RawWallet, RpcFailure, raw_wallet, relay
+from tests.unit.relay import test_journal, test_store
+from tests.unit.relay.test_journal import Disk, journal
+
+__all__ = ["journal"]
+
+SECRET = b"\x5a" * 32
+#: How a test asks for a database: one of these fixtures, which are PostgreSQL's here.
+DATABASES: Final = {"where", "disk"}
+
+
+def shared(*modules: ModuleType) -> dict[str, Any]:
+    """The tests of these modules that need a database, whichever it is."""
+    return {
+        name: test
+        for module in modules
+        for name, test in vars(module).items()
+        if name.startswith("test_") and DATABASES & inspect.signature(test).parameters.keys()
+    }
+
+
+globals().update(shared(test_store, test_journal))
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    with PostgresServer(build.home("postgresql") / "bin") as server:
+        yield server
+
+
+@pytest.fixture
+async def name(postgres: PostgresServer) -> str:
+    """A fresh database's."""
+    return await postgres.create()
+
+
+@pytest.fixture
+def where(postgres: PostgresServer, name: str) -> str:
+    return postgres.url(name)
+
+
+@pytest.fixture
+async def disk(where: str) -> AsyncIterator[Disk]:
+    async with Database(where) as database:
+        yield Disk(database)
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[ScriptedPeer]:
+    async with ScriptedPeer(b"\x21" * 32).serve() as listening:
+        yield listening
+
+
+def numbered(number: int) -> bytes:
+    return b"\x80\x01" + number.to_bytes(2, "big")
+
+
+async def raw_session(wallet: RawWallet, peer: ScriptedPeer) -> tuple[str, PeerConnection]:
+    session_id, connection = await wallet.open_session(peer)
+    await wallet.call("subscribe", session_id=session_id, raw=True)
+    return session_id, connection
+
+
+async def messages(wallet: RawWallet, count: int) -> list[int]:
+    return [int((await wallet.event("message"))["message"][4:], 16) for _ in range(count)]
+
+
+async def said(connection: PeerConnection, *numbers: int) -> None:
+    """Messages that the relay has got when this returns."""
+    ping, pong = b"\x00\x12\x00\x00\x00\x00", b"\x00\x13"
+    await connection.send(*map(numbered, numbers), ping)
+    while (await connection.receive())[:2] != pong:
+        pass
+
+
+async def until_stored(wallet: RawWallet) -> None:
+    """Until the relay has on disk all that it knows by now."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await wallet.call("acknowledge", position=0)
+            except RpcFailure as failure:
+                assert failure.code == "unavailable"
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+
+async def test_a_relay_keeps_its_state_over_restarts(peer: ScriptedPeer, where: str) -> None:
+    async with relay(store=where) as server:
+        async with raw_wallet(server.url, SECRET) as wallet:
+            session_id, connection = await raw_session(wallet, peer)
+        await said(connection, *range(5))
+    async with relay(store=where) as server, raw_wallet(server.url, SECRET) as wallet:
+        assert await messages(wallet, 2) == [0, 1]
+        await wallet.acknowledge()
+        assert await messages(wallet, 3) == [2, 3, 4]
+        assert (await wallet.event("session_lost"))["session_id"] == session_id
+    async with relay(store=where) as server, raw_wallet(server.url, SECRET) as wallet:
+        assert await messages(wallet, 3) == [2, 3, 4]
+        await wallet.event("session_lost")
+        await wallet.acknowledge()
+        await wallet.quiet()
+
+
+async def test_two_relays_never_share_a_database(where: str) -> None:
+    async with relay(store=where):
+        with pytest.raises(StoreError, match="in use by another relay") as refusal:
+            await Relay(RelaySettings(store=where), on_loopback=True).__aenter__()
+        assert where not in str(refusal.value)
+
+
+@pytest.mark.parametrize("crash", [False, True])
+async def test_a_server_that_is_stopped_and_started_loses_nothing(
+    peer: ScriptedPeer, postgres: PostgresServer, where: str, crash: bool
+) -> None:
+    async with relay(store=where) as server:
+        async with raw_wallet(server.url, SECRET) as wallet:
+            session_id, connection = await raw_session(wallet, peer)
+            await said(connection, 0, 1)
+            assert await messages(wallet, 2) == [0, 1]
+            await until_stored(wallet)
+            postgres.stop(crash=crash)
+            try:
+                # The session goes on; only what has to be on disk can't be promised.
+                await said(connection, 2, 3)
+                assert await messages(wallet, 2) == [2, 3]
+                with pytest.raises(RpcFailure, match="write its state") as failure:
+                    await wallet.call("acknowledge", position=0)
+                assert failure.value.code == "unavailable"
+                with pytest.raises(RpcFailure, match="write its state"):
+                    await wallet.open_session(peer)
+                assert (await wallet.event("closed"))["session_id"] != session_id
+            finally:
+                postgres.start()
+            await until_stored(wallet)
+        await said(connection, 4)
+        async with raw_wallet(server.url, SECRET) as wallet:
+            await until_stored(wallet)
+            again, other = await wallet.open_session(peer)
+            assert again != session_id
+            await other.close()
+    async with relay(store=where) as server, raw_wallet(server.url, SECRET) as wallet:
+        assert await messages(wallet, 4) == [0, 1, 2, 3]
+        assert (await wallet.event("closed"))["session_id"] != session_id
+        assert await messages(wallet, 1) == [4]
+
+
+async def test_a_connection_that_is_cut_comes_back(
+    peer: ScriptedPeer, postgres: PostgresServer, name: str
+) -> None:
+    async with FaultProxy(postgres.address) as proxy:
+        url = postgres.url(name, proxy.port)
+        async with relay(store=url) as server:
+            async with raw_wallet(server.url, SECRET) as wallet:
+                _, connection = await raw_session(wallet, peer)
+                for number in range(10):
+                    await said(connection, number)
+                    assert proxy.cut(reset=number % 2 == 0) == 1
+                    await until_stored(wallet)
+            assert proxy.connections == 11
+        async with relay(store=url) as server, raw_wallet(server.url, SECRET) as wallet:
+            assert await messages(wallet, 10) == list(range(10))
+
+
+async def test_a_server_behind_a_bad_network(
+    peer: ScriptedPeer, postgres: PostgresServer, name: str
+) -> None:
+    async with FaultProxy(postgres.address) as proxy:
+        for direction in (proxy.up, proxy.down):
+            direction.split, direction.random_split, direction.delay = 60, True, 0.001
+        url = postgres.url(name, proxy.port)
+        async with relay(store=url) as server, raw_wallet(server.url, SECRET) as wallet:
+            _, connection = await raw_session(wallet, peer)
+            for number in range(10):
+                await said(connection, number)
+                await until_stored(wallet)
+        proxy.heal()
+        async with relay(store=url) as server, raw_wallet(server.url, SECRET) as wallet:
+            assert await messages(wallet, 10) == list(range(10))
+
+
+async def test_whom_another_relay_replaced_writes_no_more(
+    postgres: PostgresServer, name: str, where: str
+) -> None:
+    """Its connection was cut, and before it was back another relay had come and gone."""
+    async with FaultProxy(postgres.address) as proxy:
+        async with Database(postgres.url(name, proxy.port)) as database:
+            proxy.cut()
+            async with Database(where):
+                pass
+            for _ in range(3):
+                with pytest.raises(StoreError):
+                    async with database.transaction() as connection:
+                        await connection.exec_driver_sql("DELETE FROM runs")
+        async with Database(where) as database, database.transaction() as connection:
+            runs = await connection.exec_driver_sql("SELECT count(*) FROM runs")
+            assert runs.scalar() == 3
+
+
+async def test_a_wrong_password_is_told_without_it(postgres: PostgresServer, where: str) -> None:
+    wrong = where.replace(":", ":hunter2", 2).replace(":hunter2", ":", 1)
+    with pytest.raises(StoreError, match="password") as failure:
+        await Database(wrong).__aenter__()
+    assert "hunter2" not in str(failure.value)
+
+
+async def test_killed_at_random_moments_the_relay_loses_and_doubles_nothing(where: str) -> None:
+    tally = Tally(seed=11)
+    await Soak(tally, 5, lambda: None, where).run()
+    assert tally.sentences == []
+    assert tally.is_good, tally.numbers()
+    assert tally.settled > 0
