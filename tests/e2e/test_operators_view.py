@@ -9,7 +9,8 @@ import signal
 import socket
 import stat
 import sys
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -41,37 +42,41 @@ async def run(folder: Path, *arguments: str) -> tuple[int | None, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_what_the_relay_holds_is_listed(peer: ScriptedPeer, tmp_path: Path) -> None:
-    path = tmp_path / "folder" / "relay.admin"
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """pytest's own lie too deep for a socket's name."""
+    with tempfile.TemporaryDirectory(prefix="relay-") as name:
+        yield Path(name)
+
+
+async def test_what_the_relay_holds_is_listed(peer: ScriptedPeer, folder: Path) -> None:
+    path = folder / "below" / "relay.admin"
     api = ApiSettings(port=0, admin_socket=str(path))
     async with relay(api) as server, raw_wallet(server.url, SECRET) as wallet:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        for name in ("sessions", "wallets", "delegations"):
-            code, out, _ = await run(tmp_path, name, "--socket", str(path))
-            assert (code, name in out) == (0, name != "wallets")
+        assert await run(folder, "sessions", "--socket", str(path)) == (0, "No sessions.\n", "")
         session_id, connection = await wallet.open_session(peer)
         await connection.send(open_channel().encode())
         question = await wallet.event("delegate")
         wanted = {"sessions": session_id, "wallets": "there", "delegations": question["id"]}
-        for name, text in wanted.items():
-            code, out, err = await run(tmp_path, name, "--socket", str(path))
+        flags = ("--socket", str(path))
+        tables = [await run(folder, name, *flags) for name in wanted]
+        listed = [await run(folder, name, *flags, "--json") for name in wanted]
+        for (code, out, err), text in zip(tables, wanted.values(), strict=True):
             assert (code, err) == (0, "")
             assert text in out
             assert wallet.node_id.hex() in out
-        listed: dict[str, Any] = {}
-        for name in wanted:
-            _, out, _ = await run(tmp_path, name, "--json", "--socket", str(path))
-            listed[name] = json.loads(out)
-            # What is between wallet and peer stays there.
-            assert question["messages"][0] not in out
-        assert listed["sessions"]["session"]["session_id"] == session_id
-        assert listed["wallets"]["open_delegations"] == 1
-        assert listed["delegations"]["kind"] == "channel_keys"
+        # What is between wallet and peer stays there.
+        assert not any(question["messages"][0] in out for _, out, _ in (*tables, *listed))
+        sessions, wallets, delegations = (json.loads(out) for _, out, _ in listed)
+        assert sessions["session"]["session_id"] == session_id
+        assert wallets["open_delegations"] == 1
+        assert delegations["kind"] == "channel_keys"
     assert not path.exists()
 
 
-async def test_many_rows_come_page_by_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "relay.admin"
+async def test_many_rows_come_page_by_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "relay.admin"
     monkeypatch.setattr("lightning_proxy.api.admin.PAGE", 2)
     async with relay(ApiSettings(port=0, admin_socket=str(path))) as server:
         for _ in range(5):
@@ -94,9 +99,9 @@ async def test_where_no_relay_runs(tmp_path: Path) -> None:
 
 
 async def test_a_socket_that_was_left_behind_is_replaced_and_one_in_use_is_not(
-    tmp_path: Path,
+    folder: Path,
 ) -> None:
-    path = tmp_path / "relay.admin"
+    path = folder / "relay.admin"
     left = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     left.bind(str(path))
     left.close()
@@ -147,9 +152,9 @@ async def serving(folder: Path, *flags: str) -> AsyncIterator[tuple[Any, str]]:
         await process.communicate()
 
 
-async def test_every_outcome_is_a_line(peer: ScriptedPeer, tmp_path: Path) -> None:
-    path = tmp_path / "audit.jsonl"
-    async with serving(tmp_path, "--audit", str(path)) as (process, url):
+async def test_every_outcome_is_a_line(peer: ScriptedPeer, folder: Path) -> None:
+    path = folder / "audit.jsonl"
+    async with serving(folder, "--audit", str(path)) as (process, url):
         async with raw_wallet(url, SECRET) as wallet:
             node_id = wallet.node_id.hex()
             _, connection = await wallet.open_session(peer)
@@ -175,16 +180,16 @@ async def test_every_outcome_is_a_line(peer: ScriptedPeer, tmp_path: Path) -> No
         assert "not today" in said[2]["reason"]
         assert answer["funding_pubkey"] not in path.read_text()
         # As logrotate does it.
-        path.rename(tmp_path / "old.jsonl")
+        path.rename(folder / "old.jsonl")
         process.send_signal(signal.SIGHUP)
         while b'"reloaded"' not in await asyncio.wait_for(process.stderr.readline(), TIMEOUT):
             pass
         async with raw_wallet(url, SECRET):
             pass
         assert [line["event"] for line in lines(path)] == ["authenticated"]
-        assert len(lines(tmp_path / "old.jsonl")) == 4
+        assert len(lines(folder / "old.jsonl")) == 4
         # The state is beside the store: other operators' tools find it by the configuration.
-        code, out, err = await run(tmp_path, "wallets", "--json")
+        code, out, err = await run(folder, "wallets", "--json")
         assert (code, err) == (0, "")
         assert json.loads(out)["node_id"] == node_id
 
