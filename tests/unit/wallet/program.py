@@ -6,6 +6,8 @@ import os
 import sys
 from typing import Any
 
+from tests.support.zygote import run_forked
+
 _WAIT = 30.0
 _PROGRAM = "from lightning_proxy.cli.wallet import app; app()"
 
@@ -18,11 +20,6 @@ class Program:
 
     @classmethod
     async def start(cls, *arguments: str, **environment: str) -> "Program":
-        clean = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("LIGHTNING_PROXY_")
-        }
         return cls(
             await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -32,7 +29,7 @@ class Program:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                env={**clean, "COLUMNS": "200", "NO_COLOR": "1", **environment},
+                env=_environ(environment),
             )
         )
 
@@ -70,4 +67,14 @@ class Program:
 
 
 async def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
-    return await (await Program.start(*arguments, **environment)).end()
+    """Run it to its end, with nothing on its stdin; exit code, stdout and stderr."""
+    code, out, err = await run_forked(list(arguments), _environ(environment))
+    assert "Traceback" not in err, err
+    return code, out, err
+
+
+def _environ(variables: dict[str, str]) -> dict[str, str]:
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith("LIGHTNING_PROXY_")
+    }
+    return {**kept, "COLUMNS": "200", "NO_COLOR": "1", **variables}

@@ -31,6 +31,11 @@ _BUSY_TIMEOUT: Final = 1.0
 #: Seconds that PostgreSQL gets for a connection, and for a statement.
 _CONNECT_TIMEOUT: Final = 5.0
 _STATEMENT_TIMEOUT: Final = 10.0
+_KEEPALIVE: Final = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
 
 
 class StoreError(Exception):
@@ -126,7 +131,12 @@ class Database:
             self._url,
             pool_size=1,
             max_overflow=0,
-            connect_args={"timeout": _CONNECT_TIMEOUT, "command_timeout": _STATEMENT_TIMEOUT},
+            connect_args={
+                "timeout": _CONNECT_TIMEOUT,
+                "command_timeout": _STATEMENT_TIMEOUT,
+                # The server lets go of a relay's lock that is gone without a word, too.
+                "server_settings": _KEEPALIVE,
+            },
         )
         event.listen(engine.sync_engine, "connect", self._lock_postgresql)
         return engine
