@@ -35,8 +35,9 @@ _log = structlog.get_logger()
 
 _FAILED: Final = 1
 _MISCONFIGURED: Final = 2
-#: Seconds that a shutdown may take; each of its parts has a shorter limit of its own.
-_SHUTDOWN_TIMEOUT: Final = 10.0
+#: Seconds that a shutdown may take beside what the settings give to answers and to peers: the last
+#: writing, and the wallets' sockets.
+_SHUTDOWN_MARGIN: Final = 4.0
 #: Objects made between two looks for reference cycles. Python's 700 is for short scripts: here one
 #: burst of messages makes more, nearly all of them free again at once, and every look at them would
 #: find sessions that live on.
@@ -204,6 +205,8 @@ async def _run(server: Server, settings: Config) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
+    relay = settings.relay
+    patience = relay.answers_timeout + relay.close_timeout + _SHUTDOWN_MARGIN
     try:
         async with AsyncExitStack() as stack:
             limit = await stack.enter_async_context(asyncio.timeout(None))
@@ -211,9 +214,9 @@ async def _run(server: Server, settings: Config) -> None:
             loop.add_signal_handler(signal.SIGHUP, _reload, server)
             _announce(server, settings)
             await stopped.wait()
-            limit.reschedule(loop.time() + _SHUTDOWN_TIMEOUT)
+            limit.reschedule(loop.time() + patience)
     except TimeoutError:
-        _fail(f"the shutdown took longer than {_SHUTDOWN_TIMEOUT:g} s and was cut short", _FAILED)
+        _fail(f"the shutdown took longer than {patience:g} s and was cut short", _FAILED)
     _log.info("stopped")
 
 
