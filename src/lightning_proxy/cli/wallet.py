@@ -15,6 +15,7 @@ from lightning_proxy.cli.wallet_options import (
     Approve,
     ApproveOption,
     ChainUrl,
+    DeviceKeyFile,
     Json,
     PassphraseFile,
     Peer,
@@ -22,7 +23,10 @@ from lightning_proxy.cli.wallet_options import (
     RelayUrl,
     Token,
     WalletFile,
+    ask,
     fail,
+    find_keys,
+    load_device,
     load_keys,
     load_policy,
     read_passphrase,
@@ -40,6 +44,7 @@ from lightning_proxy.wallet import (
     reference,
 )
 from lightning_proxy.wallet.approval import LineApproval, read_lines
+from lightning_proxy.wallet.device import DeviceKeys
 from lightning_proxy.wallet.display import Output
 
 app = typer.Typer(
@@ -53,7 +58,7 @@ app.command("remove-slot")(wallet_slots.remove)
 app.command("wake")(wallet_away.wake)
 app.command("presence")(wallet_away.presence)
 app.command("devices")(wallet_away.devices)
-app.command("device-key")(wallet_away.device_key)
+app.command("device-key")(wallet_away.make_device_key)
 app.command("add-device")(wallet_away.add_device)
 app.command("revoke-device")(wallet_away.revoke_device)
 app.command("take-over")(wallet_away.take_over)
@@ -141,6 +146,7 @@ def watch(
     file: WalletFile = DEFAULT_FILE,
     token: Token = None,
     passphrase_file: PassphraseFile = None,
+    device_key: DeviceKeyFile = None,
     approve: ApproveOption = Approve.ASK,
     policy: PolicyFile = None,
     chain: ChainUrl = None,
@@ -149,11 +155,22 @@ def watch(
     """Stay connected: show what happens, and answer what the relay asks.
 
     To peers with whom there are channels the wallet connects again by itself.
+    With --device-key nobody is asked for the passphrase; a device that isn't
+    given it only looks on.
     """
     output = Output(json)
-    keys = load_keys(output, file, passphrase_file)
     rules = load_policy(output, policy)
-    work = _watch(output, file, keys, relay, token, rules, approve, chain, None)
+    device = None
+    if device_key is None:
+        keys = load_keys(output, file, passphrase_file)
+    else:
+        found = find_keys(output, file, passphrase_file)
+        device = load_device(output, file, device_key, found)
+        if found is None:
+            run(output, _look_on(output, device, relay, token), interrupted=0)
+            return
+        keys = found
+    work = _watch(output, file, keys, relay, token, rules, approve, chain, None, device)
     run(output, work, interrupted=0)
 
 
@@ -163,17 +180,16 @@ def sessions(
     file: WalletFile = DEFAULT_FILE,
     token: Token = None,
     passphrase_file: PassphraseFile = None,
+    device_key: DeviceKeyFile = None,
     json: Json = False,
 ) -> None:
     """List the wallet's sessions at the relay."""
     output = Output(json)
-    keys = load_keys(output, file, passphrase_file)
 
-    async def work() -> None:
-        async with Wallet(relay, keys, token=token, acknowledge=False) as wallet:
-            output.sessions(await wallet.sessions())
+    async def work(wallet: Wallet) -> None:
+        output.sessions(await wallet.sessions())
 
-    run(output, work())
+    ask(output, relay, file, token, passphrase_file, work, device_key)
 
 
 @app.command()
@@ -183,18 +199,26 @@ def close(
     file: WalletFile = DEFAULT_FILE,
     token: Token = None,
     passphrase_file: PassphraseFile = None,
+    device_key: DeviceKeyFile = None,
     json: Json = False,
 ) -> None:
     """Close the connection to a peer."""
     output = Output(json)
-    keys = load_keys(output, file, passphrase_file)
 
-    async def work() -> None:
-        async with Wallet(relay, keys, token=token, acknowledge=False) as wallet:
-            await wallet.close_session(session)
-            output.result({"session_id": session}, f"Closed session {session}.")
+    async def work(wallet: Wallet) -> None:
+        await wallet.close_session(session)
+        output.result({"session_id": session}, f"Closed session {session}.")
 
-    run(output, work())
+    ask(output, relay, file, token, passphrase_file, work, device_key)
+
+
+async def _look_on(output: Output, device: DeviceKeys, relay: str, token: str | None) -> None:
+    """Without the wallet's keys and its record: what comes is still to come to who has them."""
+    async with Wallet(relay, device, token=token, acknowledge=False) as wallet:
+        output.watching(device.node_id, relay)
+        output.hint("Without the passphrase this device only looks on: it answers nothing.")
+        async for event in wallet.events():
+            output.event(event)
 
 
 async def _watch(
@@ -207,6 +231,7 @@ async def _watch(
     approve: Approve,
     chain: str | None,
     peer: str | None,
+    device: DeviceKeys | None = None,
 ) -> None:
     approval = LineApproval(output.question)
 
@@ -229,6 +254,7 @@ async def _watch(
         approve=refuse if approve is Approve.REFUSE else approval.approve,
         token=token,
         chain=chain,
+        device=device,
     ) as wallet:
         output.watching(keys.node_id, relay)
         if peer is not None:

@@ -1,22 +1,21 @@
 """`lightning-proxy wallet wake`, `presence`, `devices` …: what holds while the wallet is away."""
 
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 import typer
 
 from lightning_proxy.bolt.keys import is_point
 from lightning_proxy.cli.wallet_options import (
     DEFAULT_FILE,
+    DeviceKeyFile,
     Json,
     PassphraseFile,
     RelayUrl,
     Token,
     WalletFile,
+    ask,
     fail,
-    load_keys,
-    run,
 )
 from lightning_proxy.rpc import (
     AddDevice,
@@ -36,20 +35,11 @@ from lightning_proxy.rpc import (
     WakeTargets,
     WakeTest,
 )
-from lightning_proxy.wallet import KeystoreError, Wallet, WalletError, keystore
+from lightning_proxy.wallet import Wallet, WalletError, keystore
 from lightning_proxy.wallet.device import DeviceKeys
 from lightning_proxy.wallet.display import Output
 
 _KEY_DIGITS = 66
-
-DeviceFile: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "--device",
-        dir_okay=False,
-        help="Come as the device whose key is in this file; needs no passphrase.",
-    ),
-]
 
 
 def _device_key(value: str) -> str:
@@ -67,38 +57,12 @@ Key: TypeAlias = Annotated[
 ]
 
 
-def _ask(
-    output: Output,
-    relay: str,
-    file: Path,
-    token: str | None,
-    passphrase_file: Path | None,
-    work: Callable[[Wallet], Coroutine[Any, Any, None]],
-    device: Path | None = None,
-) -> None:
-    """Run this at the relay; what waits for the wallet there is for `watch`."""
-    try:
-        keys = (
-            load_keys(output, file, passphrase_file)
-            if device is None
-            else DeviceKeys.load(device, keystore.read_node_id(file))
-        )
-    except KeystoreError as error:
-        fail(output, error)
-
-    async def ask() -> None:
-        async with Wallet(relay, keys, token=token, acknowledge=False) as wallet:
-            await work(wallet)
-
-    run(output, ask())
-
-
 def wake(
     relay: RelayUrl,
     file: WalletFile = DEFAULT_FILE,
     token: Token = None,
     passphrase_file: PassphraseFile = None,
-    device: DeviceFile = None,
+    device_key: DeviceKeyFile = None,
     webhook: Annotated[
         str | None, typer.Option(metavar="URL", help="Be woken by a POST to this URL, too.")
     ] = None,
@@ -125,7 +89,7 @@ def wake(
             targets = await wallet.request("wake_targets", WakeTargets(), list[WakeTarget])
         output.wake_targets(targets)
 
-    _ask(output, relay, file, token, passphrase_file, work, device)
+    ask(output, relay, file, token, passphrase_file, work, device_key)
 
 
 def presence(
@@ -135,6 +99,7 @@ def presence(
     file: WalletFile = DEFAULT_FILE,
     token: Token = None,
     passphrase_file: PassphraseFile = None,
+    device_key: DeviceKeyFile = None,
     seconds: Annotated[
         float, typer.Option(min=0, max=86_400, help="How long the relay waits for the wallet.")
     ] = 30.0,
@@ -155,7 +120,7 @@ def presence(
             f"While the wallet is away, session {info.session_id}: {info.presence.value}.",
         )
 
-    _ask(output, relay, file, token, passphrase_file, work)
+    ask(output, relay, file, token, passphrase_file, work, device_key)
 
 
 def devices(
@@ -163,7 +128,7 @@ def devices(
     file: WalletFile = DEFAULT_FILE,
     token: Token = None,
     passphrase_file: PassphraseFile = None,
-    device: DeviceFile = None,
+    device_key: DeviceKeyFile = None,
     json: Json = False,
 ) -> None:
     """List the wallet's devices at the relay, revoked ones too."""
@@ -172,10 +137,10 @@ def devices(
     async def work(wallet: Wallet) -> None:
         output.devices(await wallet.request("devices", Devices(), list[DeviceInfo]))
 
-    _ask(output, relay, file, token, passphrase_file, work, device)
+    ask(output, relay, file, token, passphrase_file, work, device_key)
 
 
-def device_key(
+def make_device_key(
     key_file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the new key goes.")],
     file: WalletFile = DEFAULT_FILE,
     json: Json = False,
@@ -212,7 +177,7 @@ def add_device(
         wanted = AddDevice(device_key=key, name=name, rights=rights or list(DeviceRight))
         output.devices([await wallet.request("add_device", wanted, DeviceInfo)])
 
-    _ask(output, relay, file, token, passphrase_file, work)
+    ask(output, relay, file, token, passphrase_file, work)
 
 
 def revoke_device(
@@ -230,7 +195,7 @@ def revoke_device(
         await wallet.request("revoke_device", RevokeDevice(key), Done)
         output.result({"device_key": key}, f"Device {key} is out.")
 
-    _ask(output, relay, file, token, passphrase_file, work)
+    ask(output, relay, file, token, passphrase_file, work)
 
 
 def take_over(
@@ -241,7 +206,7 @@ def take_over(
     file: WalletFile = DEFAULT_FILE,
     token: Token = None,
     passphrase_file: PassphraseFile = None,
-    device: DeviceFile = None,
+    device_key: DeviceKeyFile = None,
     json: Json = False,
 ) -> None:
     """Settle for a channel from this device on, and no longer from the one that did."""
@@ -254,4 +219,4 @@ def take_over(
             f"Channel {channel} is this device's now (fencing number {lease.fencing}).",
         )
 
-    _ask(output, relay, file, token, passphrase_file, work, device)
+    ask(output, relay, file, token, passphrase_file, work, device_key)

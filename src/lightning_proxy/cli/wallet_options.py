@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +16,15 @@ from lightning_proxy.bolt.address import parse
 from lightning_proxy.bolt.errors import AddressError, BoltError
 from lightning_proxy.chain import ChainError, SourceURL
 from lightning_proxy.rpc import normal_origin
-from lightning_proxy.wallet import KeystoreError, Policy, WalletError, WalletKeys, keystore
+from lightning_proxy.wallet import (
+    KeystoreError,
+    Policy,
+    Wallet,
+    WalletError,
+    WalletKeys,
+    keystore,
+)
+from lightning_proxy.wallet.device import DeviceKeys
 from lightning_proxy.wallet.display import Output
 
 _FAILED: Final = 1
@@ -75,6 +83,15 @@ PassphraseFile = Annotated[
     typer.Option(
         "--passphrase-file",
         help=f"A file whose first line is the passphrase; else {_PASSPHRASE_VARIABLE} or a prompt.",
+    ),
+]
+DeviceKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--device-key",
+        metavar="FILE",
+        dir_okay=False,
+        help="Come as the device whose key is in this file; needs no passphrase.",
     ),
 ]
 RelayUrl = Annotated[
@@ -151,6 +168,32 @@ def run(
         fail(output, error)
 
 
+def ask(
+    output: Output,
+    relay: str,
+    file: Path,
+    token: str | None,
+    passphrase_file: Path | None,
+    work: Callable[[Wallet], Coroutine[Any, Any, None]],
+    device_key: Path | None = None,
+) -> None:
+    """Do this at the relay, as a device or by the node key, and leave.
+
+    What waits for the wallet there is for `watch`. A device comes without the wallet's keys.
+    """
+    keys = (
+        load_keys(output, file, passphrase_file)
+        if device_key is None
+        else load_device(output, file, device_key)
+    )
+
+    async def visit() -> None:
+        async with Wallet(relay, keys, token=token, acknowledge=False) as wallet:
+            await work(wallet)
+
+    run(output, visit())
+
+
 def fail(output: Output, error: Exception) -> NoReturn:
     output.error(error)
     raise typer.Exit(_FAILED) from None
@@ -171,14 +214,27 @@ def load_keys(output: Output, file: Path, passphrase_file: Path | None) -> Walle
         fail(output, error)
 
 
+def find_keys(output: Output, file: Path, passphrase_file: Path | None) -> WalletKeys | None:
+    """The wallet's keys, or None where somebody would have to be asked for the passphrase."""
+    passphrase = find_passphrase(passphrase_file)
+    try:
+        return None if passphrase is None else keystore.load(file, passphrase)
+    except KeystoreError as error:
+        fail(output, error)
+
+
+def load_device(
+    output: Output, file: Path, device_key: Path, keys: WalletKeys | None = None
+) -> DeviceKeys:
+    """The device of the wallet in `file`; `keys` are the wallet's, where it has them too."""
+    try:
+        return DeviceKeys.load(device_key, keystore.read_node_id(file), keys)
+    except KeystoreError as error:
+        fail(output, error)
+
+
 def read_passphrase(file: Path | None, *, confirm: bool) -> str:
-    if file is not None:
-        try:
-            with file.open(encoding="utf-8") as lines:
-                return lines.readline(_MAX_PASSPHRASE).rstrip("\r\n")
-        except (OSError, UnicodeError) as error:
-            raise typer.BadParameter(f"{file} can't be read: {error}") from None
-    passphrase = os.environ.get(_PASSPHRASE_VARIABLE)
+    passphrase = find_passphrase(file)
     if passphrase is not None:
         return passphrase
     if not sys.stdin.isatty():
@@ -187,3 +243,14 @@ def read_passphrase(file: Path | None, *, confirm: bool) -> str:
         )
     answer: str = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
     return answer
+
+
+def find_passphrase(file: Path | None) -> str | None:
+    """The passphrase, where it is to be had without asking anybody."""
+    if file is not None:
+        try:
+            with file.open(encoding="utf-8") as lines:
+                return lines.readline(_MAX_PASSPHRASE).rstrip("\r\n")
+        except (OSError, UnicodeError) as error:
+            raise typer.BadParameter(f"{file} can't be read: {error}") from None
+    return os.environ.get(_PASSPHRASE_VARIABLE)

@@ -72,6 +72,7 @@ class Slots:
                 ErrorCode.INVALID_PARAMS,
                 "One of these keys was left here before: every slot needs fresh ones.",
             )
+        audit("slots_added", wallet=wallet, slot_ids=list(by_id))
         return [info for info in await self._store.describe(wallet) if info.slot_id in by_id]
 
     async def list(self, wallet: bytes) -> list[SlotInfo]:
@@ -83,6 +84,7 @@ class Slots:
         if not await self._store.use(wallet, slot_id, None):
             raise RpcError(ErrorCode.INVALID_PARAMS, "This wallet has no free slot of that id.")
         self._count(wallet, -1)
+        audit("slot_removed", wallet=wallet, slot_id=slot_id)
 
     async def accept(
         self, wallet: bytes, session_id: str, peer: bytes, channel: Channel

@@ -18,6 +18,7 @@ from lightning_proxy.wallet.channels import WalletChannels
 from lightning_proxy.wallet.client import Backoff, Wallet
 from lightning_proxy.wallet.confirmations import OwnChain
 from lightning_proxy.wallet.connection import OnFrame
+from lightning_proxy.wallet.device import DeviceKeys
 from lightning_proxy.wallet.errors import ChannelError, ConnectionLost, RelayError, WalletError
 from lightning_proxy.wallet.events import (
     Answered,
@@ -75,7 +76,8 @@ class ReferenceWallet:
     `client` is the SDK's wallet. `keys` come from the keystore in `path`. `chain` is the URL of a
     chain source of the wallet's own (`ChainError`, `ValueError`); `funder` is the on-chain wallet
     that pays for the channels that this one opens. `reconnect`: while it watches, it connects to
-    the peers with whom it has channels, again and again.
+    the peers with whom it has channels, again and again. `device`, made with these keys, is who
+    comes to the relay; None: the node key.
     """
 
     client: Wallet
@@ -100,6 +102,7 @@ class ReferenceWallet:
         funder: Funder | None = None,
         reconnect: bool = True,
         reconnect_backoff: Backoff = _RECONNECT,
+        device: DeviceKeys | None = None,
     ) -> None:
         self._path = path
         self._keys = keys
@@ -114,6 +117,7 @@ class ReferenceWallet:
         self._funder = funder
         self._reconnect = reconnect
         self._reconnect_backoff = reconnect_backoff
+        self._device = device
         #: Who is being connected to, by node id.
         self._reconnecting: dict[bytes, asyncio.Task[None]] = {}
         self._errands: set[asyncio.Task[None]] = set()
@@ -135,7 +139,7 @@ class ReferenceWallet:
             self.client = await stack.enter_async_context(
                 Wallet(
                     self._relay_url,
-                    self._keys,
+                    self._device or self._keys,
                     signer=signer,
                     token=self._token,
                     on_frame=self._on_frame,
