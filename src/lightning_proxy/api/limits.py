@@ -17,6 +17,8 @@ _Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 #: Addresses, or wallets, that are remembered; of more, those are forgotten that asked longest ago,
 #: which by then have all of their burst again or are few among very many.
 _MAX_KEYS: Final = 50_000
+#: What a message costs beside its bytes: many small ones are work, too.
+_MESSAGE_OVERHEAD: Final = 200
 #: Whose addresses get limits: an IPv6 customer has a whole network of this size.
 _IPV6_PREFIX: Final = 8
 
@@ -37,12 +39,12 @@ class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     #: Websockets that have not authenticated yet.
     pending_sockets_per_address: _Count = 32
     pending_sockets: _Count = 10_000
-    #: JSON-RPC requests a second.
+    #: JSON-RPC requests a second, but for `send`.
     requests_per_wallet: _Rate = 200.0
     requests_per_wallet_burst: _Count = 1000
     #: Bytes a second that `send` takes.
     bytes_per_wallet: _Rate = 1_048_576.0
-    bytes_per_wallet_burst: Annotated[int, Meta(ge=65_535, le=1 << 30)] = 4 << 20
+    bytes_per_wallet_burst: Annotated[int, Meta(ge=100_000, le=1 << 30)] = 4 << 20
     #: Peers dialled a minute; over REST they count for the address.
     dials_per_wallet: _Rate = 60.0
     dials_per_wallet_burst: _Count = 200
@@ -146,8 +148,9 @@ class Limits:
         _check(self._calls.take(node_id), "Too many requests of this wallet")
 
     def send(self, node_id: bytes, size: int) -> None:
-        """So many bytes are to go to a peer."""
-        _check(self._bytes.take(node_id, size), "Too much is sent for this wallet")
+        """A message of so many bytes is to go to a peer."""
+        cost = size + _MESSAGE_OVERHEAD
+        _check(self._bytes.take(node_id, cost), "Too much is sent for this wallet")
 
     def dial(self, who: bytes | str) -> None:
         """A peer is to be dialled for a wallet (node id), or for an address."""

@@ -121,7 +121,7 @@ async def test_who_fails_too_often_stays_out_for_a_while(clock: Clock) -> None:
 async def test_calls_bytes_and_dials_by_wallet(clock: Clock) -> None:
     at = limits(
         requests_per_wallet_burst=1,
-        bytes_per_wallet_burst=100_000,
+        bytes_per_wallet_burst=100_400,
         dials_per_wallet_burst=1,
     )
     at.call(WALLET)

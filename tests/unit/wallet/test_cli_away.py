@@ -68,13 +68,25 @@ async def add_device(file: Path, *rights: str, **there: str) -> str:
 
 
 @asynccontextmanager
+async def running(*arguments: str, **environment: str) -> AsyncIterator[Program]:
+    """A program that does not outlive a test that fails: the relay's end would wait for it."""
+    program = await Program.start(*arguments, **environment)
+    try:
+        yield program
+    finally:
+        if program.process.returncode is None:
+            program.process.kill()
+            await program.process.communicate()
+
+
+@asynccontextmanager
 async def connected(**there: str) -> AsyncIterator[tuple[str, PeerConnection]]:
     """A session that the relay holds while no program of the wallet's runs."""
     async with ScriptedPeer(secrets.token_bytes(32)).serve() as peer:
-        program = await Program.start("connect", peer.address, "--json", **there)
-        connection = await take(peer)
-        session_id = (await program.until("connected"))["session_id"]
-        assert (await program.end())[0] == 0
+        async with running("connect", peer.address, "--json", **there) as program:
+            connection = await take(peer)
+            session_id = (await program.until("connected"))["session_id"]
+            assert (await program.end())[0] == 0
         yield session_id, connection
 
 
@@ -234,25 +246,25 @@ async def test_a_device_answers_where_the_passphrase_is_and_else_looks_on(
     async with connected(**there) as (session_id, connection):
         side = Side(Role.OPENER)
         await connection.send(side.say(side.open_channel(funding_satoshis=1_000_000)))
-        looking = await Program.start(*watching, **without_passphrase)
-        assert (await looking.until("watching"))["node_id"] == NODE_ID
-        seen = await looking.until("delegation")
-        assert seen["open_channel"]["funding_satoshis"] == 1_000_000
-        (listed,) = await values("sessions", **there)
-        assert listed["open_delegations"] == 1
+        async with running(*watching, **without_passphrase) as looking:
+            assert (await looking.until("watching"))["node_id"] == NODE_ID
+            seen = await looking.until("delegation")
+            assert seen["open_channel"]["funding_satoshis"] == 1_000_000
+            (listed,) = await values("sessions", **there)
+            assert listed["open_delegations"] == 1
 
-        program = await Program.start(*answering, **there)
-        answered = await program.until("answered")
-        assert answered["delegation_id"] == seen["delegation_id"]
-        assert isinstance(decode(await connection.receive()), AcceptChannel)
-        (device,) = await values("devices", **there)
-        assert (device["device_key"], device["sockets"]) == (key, 2)
-        # Neither is here by the node key, and both are put out at once.
-        await value("revoke-device", key, **there)
-        for revoked in (looking, program):
-            code, _, err = await revoked.end()
-            assert code == 1
-            assert "none of this wallet" in err
+            async with running(*answering, **there) as program:
+                answered = await program.until("answered")
+                assert answered["delegation_id"] == seen["delegation_id"]
+                assert isinstance(decode(await connection.receive()), AcceptChannel)
+                (device,) = await values("devices", **there)
+                assert (device["device_key"], device["sockets"]) == (key, 2)
+                # Neither is here by the node key, so both are put out.
+                await value("revoke-device", key, **there)
+                for revoked in (looking, program):
+                    code, _, err = await revoked.end()
+                    assert code == 1
+                    assert "none of this wallet" in err
         code, _, err = await run(*answering, **there)
         assert (code, "none of this wallet" in err) == (1, True)
         assert [each["session_id"] for each in await values("sessions", **there)] == [session_id]
@@ -263,10 +275,10 @@ async def test_who_looks_on_says_so(
 ) -> None:
     file = tmp_path / "phone"
     await add_device(file, "see", **there)
-    program = await Program.start("watch", "--device-key", str(file), **without_passphrase)
-    await program.shown_until("is at")
-    program.process.terminate()
-    code, _, err = await program.end()
+    async with running("watch", "--device-key", str(file), **without_passphrase) as program:
+        await program.shown_until("is at")
+        program.process.terminate()
+        code, _, err = await program.end()
     assert (code, "only looks on" in err) == (0, True)
 
 
@@ -276,27 +288,23 @@ async def test_who_only_asks_or_looks_on_takes_nothing_from_who_watches(
     file = tmp_path / "phone"
     by_phone = ("--device-key", str(file))
     key = await add_device(file, **there)
-    async with Receiver().serve() as receiver:
-        async with connected(**there) as (session_id, connection):
-            await connection.close()
-            # It is over when the relay says so to somebody.
-            async with raw_wallet(there["LIGHTNING_PROXY_RELAY"], NODE_SECRET) as raw:
-                assert (await raw.event_of("closed"))["session_id"] == session_id
-        looking = await Program.start("watch", "--json", *by_phone, **without_passphrase)
+    async with connected(**there) as (session_id, connection):
+        await connection.close()
+        # It is over when the relay has said so, which this wallet does not acknowledge.
+        async with raw_wallet(there["LIGHTNING_PROXY_RELAY"], NODE_SECRET) as raw:
+            assert (await raw.event_of("closed"))["session_id"] == session_id
+    async with running("watch", "--json", *by_phone, **without_passphrase) as looking:
         assert (await looking.until("session_closed"))["session_id"] == session_id
-        await values("sessions", **there)
         await values("sessions", *by_phone, **without_passphrase)
-        await values("wake", "--webhook", receiver.url, **there)
-        await values("devices", **there)
-        await values("slots", **there)
-        await values("revoke-device", key, **there)
+        for command in ("sessions", "channels", "wake", "devices", "slots"):
+            relay = ("--relay", there["LIGHTNING_PROXY_RELAY"]) if command == "channels" else ()
+            await values(command, *relay, **there)
+        for fails in (("close", session_id), ("presence", session_id, "stay")):
+            assert (await run(*fails, **there))[0] == 1
+        await value("revoke-device", key, **there)
         assert (await looking.end())[0] == 1
-        for command in (("close", session_id), ("presence", session_id, "stay")):
-            assert (await run(*command, **there))[0] == 1
-    watching = await Program.start("watch", "--json", "--approve", "refuse", **there)
-    assert (await watching.until("session_closed"))["session_id"] == session_id
-    watching.process.terminate()
-    assert (await watching.end())[0] == 0
+    async with running("watch", "--json", "--approve", "refuse", **there) as watching:
+        assert (await watching.until("session_closed"))["session_id"] == session_id
 
 
 # ---- errors ----
