@@ -8,12 +8,14 @@ from lightning_proxy.bolt.keys import is_point
 from lightning_proxy.bolt.opening import LARGE_CHANNEL_SAT, MAXIMUM_MONEY_SAT
 from lightning_proxy.cli.wallet_options import (
     DEFAULT_FILE,
+    DeviceKeyFile,
     Json,
     PassphraseFile,
     PolicyFile,
     RelayUrl,
     Token,
     WalletFile,
+    ask,
     load_keys,
     load_policy,
     run,
@@ -55,18 +57,16 @@ def slots(
     file: WalletFile = DEFAULT_FILE,
     token: Token = None,
     passphrase_file: PassphraseFile = None,
+    device_key: DeviceKeyFile = None,
     json: Json = False,
 ) -> None:
     """List the wallet's key slots at the relay: the free ones, and those used last."""
     output = Output(json)
-    keys = load_keys(output, file, passphrase_file)
 
-    async def work() -> None:
-        # What waits at the relay is for `watch`.
-        async with Wallet(relay, keys, token=token, acknowledge=False) as wallet:
-            output.slots(await wallet.request("slots", Slots(), list[SlotInfo]))
+    async def work(wallet: Wallet) -> None:
+        output.slots(await wallet.request("slots", Slots(), list[SlotInfo]))
 
-    run(output, work())
+    ask(output, relay, file, token, passphrase_file, work, device_key)
 
 
 def leave(
@@ -139,15 +139,14 @@ def remove(
     file: WalletFile = DEFAULT_FILE,
     token: Token = None,
     passphrase_file: PassphraseFile = None,
+    device_key: DeviceKeyFile = None,
     json: Json = False,
 ) -> None:
     """Take back a key slot; its keys are not used again."""
     output = Output(json)
-    keys = load_keys(output, file, passphrase_file)
 
-    async def work() -> None:
-        async with Wallet(relay, keys, token=token, acknowledge=False) as wallet:
-            await wallet.request("remove_slot", RemoveSlot(slot), Done)
-            output.result({"slot_id": slot}, f"Removed key slot {slot}.")
+    async def work(wallet: Wallet) -> None:
+        await wallet.request("remove_slot", RemoveSlot(slot), Done)
+        output.result({"slot_id": slot}, f"Removed key slot {slot}.")
 
-    run(output, work())
+    ask(output, relay, file, token, passphrase_file, work, device_key)

@@ -3,7 +3,7 @@
 import os
 import secrets
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import Final, NoReturn, Self
 
 from coincurve import PrivateKey
 
@@ -12,6 +12,9 @@ from lightning_proxy.rpc import Authenticate, authentication_text
 from lightning_proxy.transport.handshake import Initiator
 from lightning_proxy.wallet.errors import KeystoreError, WalletError
 from lightning_proxy.wallet.keys import WalletKeys
+
+_SIZE: Final = 32
+_MAX_FILE: Final = 1024
 
 
 class DeviceKeys:
@@ -53,7 +56,12 @@ class DeviceKeys:
     def load(cls, path: Path, node_id: bytes, wallet_keys: WalletKeys | None = None) -> Self:
         """The key in this file; raises `KeystoreError`."""
         try:
-            return cls(node_id, bytes.fromhex(path.read_text("ascii").strip()), wallet_keys)
+            with path.open(encoding="ascii") as file:
+                secret = bytes.fromhex(file.read(_MAX_FILE).strip())
+            # coincurve would fill a short one up.
+            if len(secret) != _SIZE:
+                raise ValueError
+            return cls(node_id, secret, wallet_keys)
         except OSError as error:
             raise KeystoreError(f"{path} can't be read: {error.strerror}.") from None
         except ValueError:

@@ -71,6 +71,23 @@ async def test_slots_are_left_listed_and_removed(there: dict[str, str]) -> None:
         assert words in out
 
 
+async def test_a_device_lists_and_removes_them_without_the_passphrase(
+    there: dict[str, str], tmp_path: Path
+) -> None:
+    file = str(tmp_path / "phone")
+    key = json.loads((await run("device-key", file, "--json", **there))[1])["device_key"]
+    await run("add-device", key, "phone", "--right", "see", "--right", "answer", **there)
+    left = json.loads((await run("leave-slots", "1", "--json", **there))[1])
+    del there["LIGHTNING_PROXY_WALLET_PASSPHRASE"]
+    code, out, err = await run("slots", "--device-key", file, "--json", **there)
+    assert (code, json.loads(out), err) == (0, left, "")
+    slot = left["slot_id"]
+    code, out, _ = await run("remove-slot", slot, "--device-key", file, "--json", **there)
+    assert (code, json.loads(out)) == (0, {"slot_id": slot})
+    code, out, err = await run("remove-slot", slot, "--device-key", file, **there)
+    assert (code, out, "no free slot" in err) == (1, "", True)
+
+
 async def test_the_policy_bounds_what_is_left(there: dict[str, str], narrow_policy: str) -> None:
     policy = narrow_policy
     code, out, _ = await run("leave-slots", "1", "--policy", policy, "--json", **there)
