@@ -1,21 +1,25 @@
 """The operator's view: what the relay holds, over a socket that only its own user can reach."""
 
+import errno
 import os
 import socket
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import msgspec
 from aiohttp import web
 from msgspec import Struct
 
+from lightning_proxy.api.settings import SettingsError
 from lightning_proxy.relay import Relay
 from lightning_proxy.rpc import SessionInfo
 
 #: Rows of one answer; who wants more asks for those after it.
 PAGE = 1000
+#: Seconds to find out whether somebody listens at a socket that is there already.
+_PROBE_TIMEOUT: Final = 1.0
 
 
 class SessionRow(Struct, frozen=True):
@@ -34,7 +38,7 @@ class WalletRow(Struct, frozen=True, kw_only=True):
     open_delegations: int
     queued_bytes: int
     wake_targets: int
-    has_slots: bool
+    free_slots: int
     devices: int
 
 
@@ -52,15 +56,13 @@ class DelegationRow(Struct, frozen=True, kw_only=True):
 
 
 class Admin:
-    """Use as an async context manager, within the relay's; raises `OSError`."""
+    """Use as an async context manager, within the relay's; raises `SettingsError`."""
 
     def __init__(self, relay: Relay, path: Path) -> None:
         self._relay = relay
         self._path = path
 
     async def __aenter__(self) -> Self:
-        _remove_stale(self._path)
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         application = web.Application()
         application.add_routes(
             [
@@ -71,12 +73,22 @@ class Admin:
         )
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
+        try:
+            await self._listen()
+        except OSError as error:
+            await self._runner.cleanup()
+            reason = error.strerror or str(error)
+            raise SettingsError(f"api.admin_socket: {self._path}: {reason}") from None
+        return self
+
+    async def _listen(self) -> None:
+        _remove_stale(self._path)
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         before = os.umask(0o177)
         try:
             await web.UnixSite(self._runner, str(self._path)).start()
         finally:
             os.umask(before)
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._runner.cleanup()
@@ -106,7 +118,7 @@ class Admin:
                     open_delegations=sum(1 for _ in inbox.delegations),
                     queued_bytes=inbox.queued_bytes,
                     wake_targets=len(relay.waker.targets(inbox.node_id)),
-                    has_slots=relay.slots.has_any(inbox.node_id),
+                    free_slots=relay.slots.free(inbox.node_id),
                     devices=sum(
                         device.revoked is None for device in relay.devices.list(inbox.node_id)
                     ),
@@ -147,9 +159,11 @@ def _remove_stale(path: Path) -> None:
     if not path.is_socket():
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        # One that is there but too busy to take the call is no stale one.
+        probe.settimeout(_PROBE_TIMEOUT)
         try:
             probe.connect(str(path))
-        except OSError:
+        except ConnectionRefusedError:
             path.unlink(missing_ok=True)
             return
-    raise OSError(98, f"{path} is another relay's")
+    raise OSError(errno.EADDRINUSE, "it is another relay's")

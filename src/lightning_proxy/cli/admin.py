@@ -10,13 +10,15 @@ import aiohttp
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from lightning_proxy.api.admin import PAGE
 from lightning_proxy.config import ConfigError, default_file, load, with_places
 
 _FAILED: Final = 1
 _TIMEOUT: Final = 10.0
+#: Columns of a terminal that is none: a line a row, for grep.
+_WIDE: Final = 400
 
 T = TypeVar("T")
 
@@ -57,13 +59,20 @@ def make(
         if not rows:
             typer.echo(f"No {name}.")
             return
-        table = Table(*columns)
-        for each in rows:
-            table.add_row(*each)
-        # Ids are to be copied: nothing is cut where the terminal is narrow.
-        Console(highlight=False, width=None if os.isatty(1) else 400).print(table)
+        show(columns, rows)
 
     return app
+
+
+def show(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Print a table that cuts nothing: ids are to be copied."""
+    # Where the terminal is narrow they go on in the next line.
+    table = Table(*(Column(name, overflow="fold") for name in columns))
+    for row in rows:
+        table.add_row(*row)
+    # An IPv6 address, [2001:b::1], is neither markup nor emoji.
+    width = None if os.isatty(1) else _WIDE
+    Console(highlight=False, markup=False, emoji=False, width=width).print(table)
 
 
 async def _read(path: Path, name: str) -> list[Any]:

@@ -221,13 +221,15 @@ async def _run(server: Server, settings: Config) -> None:
 
 
 def _reload(server: Server) -> None:
-    """What an operator may renew while the relay runs."""
-    try:
-        server.reload()
-        audit.reopen()
-    except (SettingsError, OSError) as error:
-        _log.error("not_reloaded", reason=str(error))
-    else:
+    """What an operator may renew while the relay runs; one that fails does not keep the other."""
+    failed = False
+    for reload in (audit.reopen, server.reload):
+        try:
+            reload()
+        except (SettingsError, OSError) as error:
+            failed = True
+            _log.error("not_reloaded", reason=str(error))
+    if not failed:
         _log.info("reloaded")
 
 

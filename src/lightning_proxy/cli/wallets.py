@@ -13,7 +13,7 @@ def _row(row: WalletRow) -> tuple[str, ...]:
         str(row.open_delegations),
         f"{row.queued_bytes:,}",
         str(row.wake_targets),
-        "yes" if row.has_slots else "no",
+        str(row.free_slots),
         str(row.devices),
     )
 
@@ -23,7 +23,7 @@ app = make(
     WalletRow,
     (
         *("wallet", "is", "sockets", "sessions", "open questions", "bytes waiting"),
-        *("wake targets", "key slots", "devices"),
+        *("wake targets", "free slots", "devices"),
     ),
     _row,
     "List the wallets that have something at the running relay.",

@@ -18,7 +18,7 @@ from lightning_proxy.relay import gossip, received
 from lightning_proxy.relay.book import ChannelBook
 from lightning_proxy.relay.channels import SessionChannels
 from lightning_proxy.relay.counters import Counters
-from lightning_proxy.relay.delegation import Deadlines, Delegation
+from lightning_proxy.relay.delegation import Deadlines, Delegation, DelegationState
 from lightning_proxy.relay.dialler import Dialler
 from lightning_proxy.relay.inbox import Inbox
 from lightning_proxy.relay.own_init import OwnInit
@@ -423,12 +423,14 @@ class Session:
             delegation_id=delegation.id,
             reason=sentence,
         )
+        answered = delegation.state in (DelegationState.SETTLED, DelegationState.REFUSED)
         audit(
             f"delegation_{delegation.state}",
             delegation_id=delegation.id,
             kind=delegation.question.kind,
             wallet=self.inbox.node_id,
-            device=delegation.device_key,
+            # Of an answer that was not taken it may be set, too.
+            device=delegation.device_key if answered else None,
             session_id=self.id,
             peer=self.peer.node_id,
             channel_id=delegation.question.channel_id,

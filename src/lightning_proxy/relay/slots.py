@@ -47,6 +47,10 @@ class Slots:
         """Whether this wallet (node id) has a free one."""
         return wallet in self._free
 
+    def free(self, wallet: bytes) -> int:
+        """How many free ones this wallet (node id) has."""
+        return self._free.get(wallet, 0)
+
     async def add(self, wallet: bytes, slots: list[Slot]) -> list[SlotInfo]:
         """Keep these, all or none; raises `RpcError` (invalid_params, limit)."""
         for slot in slots:
@@ -116,7 +120,14 @@ class Slots:
             )
             if await self._store.use(wallet, slot.slot_id, notice):
                 self._count(wallet, -1)
-                audit("slot_used", wallet=wallet, slot_id=slot.slot_id, peer=peer)
+                audit(
+                    "slot_used",
+                    wallet=wallet,
+                    slot_id=slot.slot_id,
+                    session_id=session_id,
+                    peer=peer,
+                    channel_id=channel.channel_id,
+                )
                 return Accepted(raw, notice)
         return None
 
