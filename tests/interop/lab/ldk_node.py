@@ -46,6 +46,7 @@ class LdkNode(Node):
         self._host = host
         self._tick_seconds = tick_seconds
         self._session: aiohttp.ClientSession
+        self._follower: asyncio.Task[None] | None = None
         self._base = ""
 
     async def _start(self, stack: AsyncExitStack) -> None:
@@ -69,8 +70,15 @@ class LdkNode(Node):
         self._base = f"http://{ready['http']}"
         self._session = await stack.enter_async_context(aiohttp.ClientSession())
         if self._btcd is not None:
-            follower = asyncio.create_task(self._follow(self._btcd))
-            stack.push_async_callback(stop, follower)
+            self._follower = asyncio.create_task(self._follow(self._btcd))
+            stack.push_async_callback(stop, self._follower)
+
+    async def restart(self) -> None:
+        """Kills what runs, and starts it again in the same folder, at the same address."""
+        if self._follower is not None:
+            # It would fail on the dead node.
+            await stop(self._follower)
+        await super().restart()
 
     async def _follow(self, btcd: Btcd) -> None:
         """Shows the node btcd's blocks, and btcd the node's transactions.

@@ -97,7 +97,9 @@ class Lnd(Node):
 
         async def synced() -> dict[str, Any] | None:
             info = await self.cli("getinfo")
-            return info if info["synced_to_chain"] else None
+            # It follows the chain before its server is up; until then it refuses to connect.
+            active = (await self.cli("state"))["state"] == "SERVER_ACTIVE"
+            return info if info["synced_to_chain"] and active else None
 
         info = await until(f"{self.name} to follow its chain", synced, self.child)
         self.node_id = info["identity_pubkey"]
