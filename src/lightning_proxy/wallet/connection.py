@@ -63,9 +63,8 @@ class Connection:
         self._socket = socket
         self._on_frame = on_frame
         self._ids = itertools.count(1)
+        #: Until the response comes: one that nobody waits for any more is cancelled.
         self._pending: dict[int, asyncio.Future[Raw]] = {}
-        #: Requests whose answer nobody waits for any more.
-        self._abandoned: set[int] = set()
         self._lost: str | None = None
 
     @classmethod
@@ -178,13 +177,14 @@ class Connection:
             await self.post(encode_request(request_id, method, params))
             return _read(await future, kind)
         except asyncio.CancelledError:
-            self._abandoned.add(request_id)
+            future.cancel()
             raise
         finally:
-            del self._pending[request_id]
-            # One that failed while it was being sent has an error that nobody waits for.
-            if future.done() and not future.cancelled():
-                future.exception()
+            if not future.cancelled():
+                self._pending.pop(request_id, None)
+                # One that failed while it was being sent has an error that nobody waits for.
+                if future.done():
+                    future.exception()
 
     async def post(self, text: str) -> None:
         """Send a frame; raises `ConnectionLost`."""
@@ -206,13 +206,12 @@ class Connection:
         if envelope.method is not UNSET:
             await take(envelope)
             return
-        if envelope.id in self._abandoned:
-            self._abandoned.discard(envelope.id)
-            return
-        future = self._pending.get(envelope.id) if isinstance(envelope.id, int) else None
-        if future is None or future.done():
+        future = self._pending.pop(envelope.id, None) if isinstance(envelope.id, int) else None
+        if future is None:
             # Never answered: two sides that answer each other's errors would never stop.
             _log.warning("response_to_nothing", has_error=envelope.error is not UNSET)
+        elif future.cancelled():
+            pass
         elif envelope.error is not UNSET:
             future.set_exception(_relay_error(envelope.error))
         elif isinstance(envelope.result, Raw):

@@ -361,6 +361,33 @@ async def test_answers_come_in_any_order(relay: ScriptedRelay) -> None:
         assert (len(await first), len(await second)) == (0, 1)
 
 
+async def test_a_response_that_comes_as_its_request_is_given_up(relay: ScriptedRelay) -> None:
+    asking: list[asyncio.Task[Any]] = []
+
+    def on_frame(direction: str, _: str) -> None:
+        if direction == "received":
+            # The task hears of it in the loop's next round, after the response.
+            for task in asking:
+                task.cancel()
+
+    with capture_logs() as logs:
+        async with joined(relay, on_frame=on_frame) as at:
+            asking = [asyncio.create_task(at.wallet.sessions())]
+            request_id, _ = await at.socket.hear_request("sessions")
+            await at.socket.say(id=request_id, result=[])
+            with pytest.raises(asyncio.CancelledError):
+                await asking[0]
+            assert logs == []
+            asking.clear()
+            # It is waited for no longer, and no second one is.
+            await at.socket.say(id=request_id, result=[])
+            request = asyncio.create_task(at.wallet.sessions())
+            request_id, _ = await at.socket.hear_request("sessions")
+            await at.socket.say(id=request_id, result=[])
+            assert await request == []
+    assert [line["event"] for line in logs] == ["response_to_nothing"]
+
+
 async def test_a_relay_that_never_answers_is_told_of(relay: ScriptedRelay) -> None:
     async with joined(relay, request_timeout=0.05) as at:
         with pytest.raises(ConnectionLost, match="did not answer sessions in time"):
