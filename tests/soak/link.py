@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import aiohttp
+from coincurve import PrivateKey
 
 from lightning_proxy.bolt.keys import sign_message
 from lightning_proxy.rpc import SUBPROTOCOL, authentication_text, normal_origin
@@ -90,12 +91,22 @@ class Link:
             raise Gone("the relay is gone") from None
 
     async def authenticate(self, secret: bytes, node_id: bytes) -> dict[str, Any]:
-        """Who the wallet is; raises as `call` does."""
+        """By the wallet's own key; raises as `call` does."""
+        return await self._authenticate(secret, node_id)
+
+    async def authenticate_device(self, secret: bytes, node_id: bytes) -> dict[str, Any]:
+        """By the key of a device of this wallet's; raises as `call` does."""
+        device = PrivateKey(secret).public_key.format()
+        return await self._authenticate(secret, node_id, node_id.hex(), device=device.hex())
+
+    async def _authenticate(
+        self, secret: bytes, node_id: bytes, *named: str, **more: str
+    ) -> dict[str, Any]:
         async with asyncio.timeout(_PATIENCE):
             challenge = await self._challenge
-        text = authentication_text(normal_origin(self._url), challenge["challenge"])
+        text = authentication_text(normal_origin(self._url), challenge["challenge"], *named)
         result: dict[str, Any] = await self.call(
-            "authenticate", node_id=node_id.hex(), signature=sign_message(secret, text)
+            "authenticate", node_id=node_id.hex(), signature=sign_message(secret, text), **more
         )
         return result
 

@@ -85,6 +85,10 @@ class Notices:
         what = f"messages of {session_id}"
         held = self._session(session_id)
         raw = bytes.fromhex(params["message"])
+        if raw[:2] != FROM_PEER:
+            if raw not in self._ledger.reestablishes:
+                self._ledger.wrong(f"{what}: {raw[:100].hex()} was never sent")
+            return
         number = number_of(raw)
         if raw != numbered(FROM_PEER, session_id, number):
             self._ledger.wrong(f"{what}: {number} is not what was sent")

@@ -6,11 +6,13 @@ import secrets
 from contextlib import suppress
 from typing import Final
 
+from lightning_proxy.bolt.channel import ChannelState
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.messages import (
     AcceptChannel,
     ChannelReady,
+    ChannelReestablish,
     Error,
     FundingSigned,
     GossipTimestampFilter,
@@ -24,6 +26,7 @@ from tests.support.opening import Side
 from tests.support.peer import PeerConnection, ScriptedPeer
 from tests.support.relay import PEER_INIT
 
+_SIGNED: Final = (ChannelState.SIGNED, ChannelState.READY)
 #: Openings on one connection.
 _OFFERS: Final = 3
 #: Seconds for a pong; who stays without one was cut off.
@@ -173,23 +176,51 @@ class Talker(SoakPeer):
 
 
 class Opener(SoakPeer):
-    """Opens a few channels on its one connection, up to the wallet's `channel_ready`."""
+    """Opens a few channels on each connection, up to the wallet's `channel_ready`.
+
+    Those whose `funding_signed` it has it re-establishes on the next connection.
+    """
 
     def __init__(self, ledger: Ledger, rng: random.Random, wallet: bytes) -> None:
         super().__init__(ledger, rng)
         self._wallet = wallet
         #: By the temporary channel id, and by the final one.
         self._sides: dict[bytes, Side] = {}
+        #: Final ids of the channels whose `channel_ready` it has.
+        self._ready: set[bytes] = set()
+        self._connection = asyncio.Lock()
+
+    @property
+    def has_channels(self) -> bool:
+        """Whether there is something to go on with on another connection."""
+        return any(side.channel.state in _SIGNED for side in self._sides.values())
 
     async def _converse(self, connection: PeerConnection) -> None:
-        offering = asyncio.create_task(self._offer(connection))
-        try:
-            while True:
-                message = decode(await self._receive(connection))
-                await self._take(connection, message)
-        finally:
-            offering.cancel()
-            await asyncio.gather(offering, return_exceptions=True)
+        # What came on the one before is heard first.
+        async with self._connection:
+            await self._reestablish(connection)
+            offering = asyncio.create_task(self._offer(connection))
+            try:
+                while True:
+                    message = decode(await self._receive(connection))
+                    await self._take(connection, message)
+            finally:
+                offering.cancel()
+                await asyncio.gather(offering, return_exceptions=True)
+
+    async def _reestablish(self, connection: PeerConnection) -> None:
+        """BOLT #2: go on with what both have signed, and forget the rest."""
+        for side in dict.fromkeys(self._sides.values()):
+            side.channel.disconnected()
+        self._sides = {
+            side.channel.channel_id: side
+            for side in self._sides.values()
+            if side.channel.state in _SIGNED
+        }
+        for side in self._sides.values():
+            raw = side.say(side.channel.reestablish())
+            self.ledger.reestablishes.add(raw)
+            await connection.send(raw)
 
     async def _offer(self, connection: PeerConnection) -> None:
         with suppress(OSError):
@@ -204,37 +235,66 @@ class Opener(SoakPeer):
 
     async def _take(self, connection: PeerConnection, message: Message) -> None:
         match message:
-            case AcceptChannel(temporary_channel_id=channel_id):
-                side = self._side(channel_id, message)
-                if side is not None and self._check_accept(channel_id, message):
-                    self._hear(side, message)
-                    created = side.say(side.funding_created())
-                    self._sides[side.channel.channel_id] = side
-                    # Some peers are in no hurry.
-                    await asyncio.sleep(self.rng.choice((0.0, 0.0, 0.3)))
-                    await connection.send(created)
-            case FundingSigned(channel_id=channel_id):
-                side = self._side(channel_id, message)
-                if side is not None:
-                    if message.encode() != self.ledger.signed.get(channel_id):
-                        self.ledger.wrong("a funding_signed that the wallet did not give")
-                    # Which checks the signature.
-                    self._hear(side, message)
-                    self.ledger.held.setdefault(self._wallet, set()).add(channel_id)
-                    self.ledger.tally.signed += 1
-                    self.ledger.tally.settled += 1
-            case ChannelReady(channel_id=channel_id):
-                side = self._side(channel_id, message)
-                if side is not None:
-                    self._hear(side, message)
-                    self.ledger.tally.settled += 1
+            case AcceptChannel():
+                await self._take_accept_channel(connection, message)
+            case FundingSigned():
+                self._take_funding_signed(message)
+            case ChannelReady():
+                self._take_channel_ready(message)
+            case ChannelReestablish():
+                await self._take_channel_reestablish(connection, message)
             case Error(channel_id=channel_id) if channel_id in self._sides:
+                if self._sides[channel_id].channel.state in _SIGNED:
+                    self.ledger.lost(f"a channel that both had signed: {message!r}")
                 # The wallet refused, or did not come in time.
                 del self._sides[channel_id]
             case GossipTimestampFilter():
                 pass
             case _:
                 self.ledger.wrong(f"the relay says {message!r}")
+
+    async def _take_accept_channel(
+        self, connection: PeerConnection, message: AcceptChannel
+    ) -> None:
+        side = self._side(message.temporary_channel_id, message)
+        if side is not None and self._check_accept(message):
+            self._hear(side, message)
+            created = side.say(side.funding_created())
+            self._sides[side.channel.channel_id] = side
+            # Some peers are in no hurry.
+            await asyncio.sleep(self.rng.choice((0.0, 0.0, 0.3)))
+            await connection.send(created)
+
+    def _take_funding_signed(self, message: FundingSigned) -> None:
+        side = self._side(message.channel_id, message)
+        if side is not None:
+            if message.encode() != self.ledger.signed.get(message.channel_id):
+                self.ledger.wrong("a funding_signed that the wallet did not give")
+            # Which checks the signature.
+            self._hear(side, message)
+            self.ledger.held.setdefault(self._wallet, set()).add(message.channel_id)
+            self.ledger.tally.signed += 1
+            self.ledger.tally.settled += 1
+
+    def _take_channel_ready(self, message: ChannelReady) -> None:
+        side = self._side(message.channel_id, message)
+        if side is not None:
+            # It comes again after a reconnection, and must be the same.
+            self._hear(side, message)
+            self.ledger.tally.settled += message.channel_id not in self._ready
+            self._ready.add(message.channel_id)
+
+    async def _take_channel_reestablish(
+        self, connection: PeerConnection, message: ChannelReestablish
+    ) -> None:
+        side = self._sides.get(message.channel_id)
+        if side is None:
+            # Its `funding_signed` never arrived here.
+            error = Error(channel_id=message.channel_id, data=b"what channel?")
+            await connection.send(error.encode())
+        else:
+            self._hear(side, message)
+            self.ledger.tally.reestablished += 1
 
     def _side(self, channel_id: bytes, message: Message) -> Side | None:
         side = self._sides.get(channel_id)
@@ -248,9 +308,9 @@ class Opener(SoakPeer):
         except BoltError as error:
             self.ledger.wrong(f"{message.NAME} breaks a rule: {error}")
 
-    def _check_accept(self, channel_id: bytes, accept: AcceptChannel) -> bool:
+    def _check_accept(self, accept: AcceptChannel) -> bool:
         """Whether this is the one answer to an offer."""
-        ledger, raw = self.ledger, accept.encode()
+        ledger, raw, channel_id = self.ledger, accept.encode(), accept.temporary_channel_id
         if channel_id in ledger.accepted:
             ledger.doubled("an accept_channel for a channel that was accepted")
             return False

@@ -69,15 +69,16 @@ class Soak:
         self._relay = RelayProcess(folder, self._store)
         self._talker = Talker(self._ledger, self._dice("talker"))
         await stack.enter_async_context(self._talker.serve())
-        #: Between wallets and relay, and between relay and talker.
+        receiver = await stack.enter_async_context(Receiver().serve())
+        #: Between wallets and relay, between relay and talker, and between relay and receiver.
         self._proxies = [
-            await stack.enter_async_context(FaultProxy(target, seed=self._tally.seed))
-            for target in ((HOST, self._relay.port), (HOST, self._talker.port))
+            await stack.enter_async_context(FaultProxy((HOST, port), seed=self._tally.seed))
+            for port in (self._relay.port, self._talker.port, receiver.port)
         ]
-        to_relay, to_talker = self._proxies
+        to_relay, to_talker, to_receiver = self._proxies
         self._talker.address = f"{self._talker.node_id.hex()}@{to_talker.netloc}"
         self._relay.origins = [f"http://{to_relay.netloc}"]
-        receiver = await stack.enter_async_context(Receiver().serve())
+        self._webhooks = f"http://{to_receiver.netloc}"
         urls = [self._relay.url, *self._relay.origins]
         self._wallets = [
             SoakWallet(
@@ -85,7 +86,7 @@ class Soak:
                 self._dice(f"wallet {number}"),
                 urls,
                 self._talker,
-                f"{receiver.url}/{number}",
+                f"{self._webhooks}/{number}",
             )
             for number in range(_WALLETS)
         ]
@@ -178,7 +179,7 @@ class Soak:
             push = await receiver.pushes.get()
             receiver.answers(dice.choice((200, 200, 200, 204, 500, 503)))
             wallet = self._wallets[int(push.path[1:])]
-            if self._is_signed(push, f"{receiver.url}{push.path}", wallet):
+            if self._is_signed(push, f"{self._webhooks}{push.path}", wallet):
                 self._tally.wakes += 1
                 wallet.woken.set()
 

@@ -41,6 +41,9 @@ class Tally:
     accepted: int = 0
     accepted_by_slot: int = 0
     signed: int = 0
+    reestablished: int = 0
+    devices: int = 0
+    taken_over: int = 0
     wakes: int = 0
     seconds: float = 0.0
     finished: bool = False

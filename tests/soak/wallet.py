@@ -3,13 +3,17 @@
 import asyncio
 import random
 import secrets
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from coincurve import PrivateKey
+from msgspec import structs
 
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.errors import BoltError
+from lightning_proxy.bolt.messages import to_dict
+from lightning_proxy.rpc import Reestablish
 from lightning_proxy.transport.handshake import Initiator
 from tests.soak.ledger import FROM_WALLET, Ledger, numbered
 from tests.soak.link import Gone, Link, Refused, link
@@ -20,10 +24,13 @@ from tests.support.relay import handshake_params
 
 #: Sessions with the talker at a time.
 _STREAMS: Final = 2
+#: Devices that are let in at a time.
+_DEVICES: Final = 2
 #: Key slots that wait at a time.
 _SLOTS: Final = 3
 #: Seconds: a push that does not come by then does not come.
 _PATIENCE: Final = 60.0
+_REESTABLISH: Final = tuple(field.name for field in structs.fields(Reestablish))
 #: What the relay answers while a session or a peer comes and goes.
 _PASSING: Final = (
     "peer_failed",
@@ -66,11 +73,21 @@ class SoakWallet:
         self._slot_sides: dict[str, Side] = {}
         self._slots: dict[str, str] = {}
         self._used_slots: dict[str, str] = {}
+        #: Secrets of devices whose `add_device`'s result arrived, and of those that are out again.
+        self._devices: list[bytes] = []
+        self._revoked: list[bytes] = []
+        self._is_device = False
+        #: The last fencing number of each channel, by its temporary id.
+        self._fencing: dict[str, int] = {}
+        #: The channel of each question, and this wallet's `channel_ready` for each channel.
+        self._channel_of: dict[str, str] = {}
+        self._ready: dict[str, dict[str, Any]] = {}
         #: How many messages went to the peer, by session.
         self._spoken: dict[str, int] = {}
         self._streams: list[Held] = []
         self._opening: Held | None = None
-        self._opener = AsyncExitStack()
+        self._opener: Opener | None = None
+        self._opener_stack = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def live(self) -> None:
@@ -95,7 +112,7 @@ class SoakWallet:
         finally:
             for task in self._tasks:
                 task.cancel()
-            await self._opener.aclose()
+            await self._opener_stack.aclose()
 
     def finish(self) -> None:
         """Stay awake from now on, begin nothing, and leave when all was told."""
@@ -114,7 +131,14 @@ class SoakWallet:
     async def _come(self, relay: Link) -> None:
         self.notices.connected()
         self.woken.clear()
-        result = await relay.authenticate(self.secret, self.node_id)
+        if self._revoked and self._rng.random() < 0.1:
+            await self._come_as_revoked(relay)
+        device = self._rng.choice((None, *self._devices))
+        self._is_device = device is not None
+        if device is None:
+            result = await relay.authenticate(self.secret, self.node_id)
+        else:
+            result = await self._come_as(relay, device)
         self.relay_node_id = result["settings"]["relay_node_id"]
         for session in result["sessions"]:
             # The result of `connect` may never have arrived.
@@ -124,6 +148,21 @@ class SoakWallet:
             ):
                 self._ledger.wrong("a session that is not this wallet's is listed")
         await self._check_what_was_promised(relay)
+
+    async def _come_as(self, relay: Link, device: bytes) -> dict[str, Any]:
+        try:
+            return await relay.authenticate_device(device, self.node_id)
+        except Refused as refusal:
+            self._ledger.lost(f"a device: {refusal}")
+            raise
+
+    async def _come_as_revoked(self, relay: Link) -> None:
+        """Which must not work; raises `Gone`, because whoever tries is put out."""
+        try:
+            await relay.authenticate_device(self._rng.choice(self._revoked), self.node_id)
+        except Refused:
+            raise Gone("as it should be") from None
+        self._ledger.lost("the revocation of a device")
 
     async def _check_what_was_promised(self, relay: Link) -> None:
         targets = [target["target_id"] for target in await relay.call("wake_targets")]
@@ -167,6 +206,8 @@ class SoakWallet:
             await self._let_open(relay)
         elif len(self._slots) - len(self._used_slots) < _SLOTS and dice < 0.3:
             await self._leave_slot(relay)
+        elif dice < 0.35 and not self._is_device:
+            await self._change_devices(relay)
         elif dice < 0.6:
             await self._acknowledge(relay)
         elif dice < 0.9:
@@ -220,11 +261,29 @@ class SoakWallet:
         self._ledger.unsure.discard((held.session_id, number))
 
     async def _let_open(self, relay: Link) -> None:
-        """A session with a peer that opens channels; a fresh one each time."""
-        await self._opener.aclose()
-        opener = Opener(self._ledger, self._rng, self.node_id)
-        await self._opener.enter_async_context(opener.serve())
+        """A session with a peer that opens channels: a fresh one, or one that has some."""
+        opener = self._opener
+        if opener is None or not opener.has_channels or self._rng.random() < 0.3:
+            await self._opener_stack.aclose()
+            opener = self._opener = Opener(self._ledger, self._rng, self.node_id)
+            await self._opener_stack.enter_async_context(opener.serve())
         self._opening = await self._session(relay, opener.address, opener.node_id)
+
+    async def _change_devices(self, relay: Link) -> None:
+        """Let one in, or put one out."""
+        if len(self._devices) < _DEVICES:
+            secret = secrets.token_bytes(32)
+            device_key = PrivateKey(secret).public_key.format().hex()
+            rights = ["see", "answer", "connect"]
+            await relay.call("add_device", device_key=device_key, name="one", rights=rights)
+            self._devices.append(secret)
+            self._ledger.tally.devices += 1
+        elif self._rng.random() < 0.2:
+            # Whether it is out is known with the result only.
+            secret = self._devices.pop()
+            device_key = PrivateKey(secret).public_key.format().hex()
+            await relay.call("revoke_device", device_key=device_key)
+            self._revoked.append(secret)
 
     async def _leave_slot(self, relay: Link) -> None:
         side = Side(Role.ACCEPTER)
@@ -244,8 +303,7 @@ class SoakWallet:
             case "delegate":
                 self._answer(body["params"])
             case "rejected":
-                if body["params"]["code"] not in ("delegation_over", "delegation_unknown"):
-                    self._ledger.wrong(f"an answer was rejected: {body['params']['reason']}")
+                self._rejected(body["params"])
             case "voided" if not body["params"]["position"]:
                 # An answer on the connection before this one was faster than its end.
                 pass
@@ -253,8 +311,36 @@ class SoakWallet:
                 if self.notices.take(body) and body["method"] == "slot_used":
                     self._slot_used(body["params"])
 
+    def _rejected(self, rejected: dict[str, Any]) -> None:
+        if rejected["code"] == "lease_held":
+            self._start(self._take_over(self._link, rejected["id"]))
+        elif rejected["code"] not in ("delegation_over", "delegation_unknown"):
+            self._ledger.wrong(f"an answer was rejected: {rejected['reason']}")
+
+    async def _take_over(self, relay: Link, question_id: str) -> None:
+        """Another of this wallet's devices settles for that channel: from now on it is this one."""
+        channel_id = self._channel_of[question_id]
+        try:
+            lease = await relay.call("take_over", channel_id=channel_id)
+        except (Gone, Refused, TimeoutError):
+            # The relay, or the channel, is gone.
+            return
+        side = self._sides.get(channel_id)
+        name = channel_id if side is None else side.channel.temporary_channel_id.hex()
+        if lease["fencing"] <= self._fencing.get(name, 0):
+            self._ledger.doubled(f"the fencing number {lease['fencing']} of {name}")
+        self._fencing[name] = lease["fencing"]
+        self._ledger.tally.taken_over += 1
+        await self._say(relay, question_id)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     def _answer(self, question: dict[str, Any]) -> None:
         self._ledger.tally.asked += 1
+        self._channel_of[question["id"]] = question["channel_id"]
         if question["id"] not in self._answers:
             try:
                 answer = self._decide(question)
@@ -262,9 +348,7 @@ class SoakWallet:
                 self._ledger.wrong(f"{question['kind']}: {error!r}")
                 return
             self._answers[question["id"]] = answer
-        task = asyncio.create_task(self._say(self._link, question["id"]))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._start(self._say(self._link, question["id"]))
 
     async def _say(self, relay: Link, question_id: str) -> None:
         await asyncio.sleep(self._rng.choice((0.0, 0.0, 0.05)))
@@ -290,15 +374,17 @@ class SoakWallet:
                 self._ledger.signed[signed.channel_id] = signed.encode()
                 return {"result": {"signature": signed.signature.hex()}}
             case "channel_ready":
-                side = self._sides[channel_id]
-                side.confirm()
-                ready = side.channel_ready()
-                side.say(ready)
-                return {
-                    "result": {
-                        "second_per_commitment_point": ready.second_per_commitment_point.hex()
-                    }
-                }
+                if channel_id not in self._ready:
+                    side = self._sides[channel_id]
+                    side.confirm()
+                    ready = side.channel_ready()
+                    side.say(ready)
+                    point = ready.second_per_commitment_point.hex()
+                    self._ready[channel_id] = {"result": {"second_per_commitment_point": point}}
+                return self._ready[channel_id]
+            case "reestablish":
+                numbers = to_dict(self._sides[channel_id].channel.reestablish())
+                return {"result": {name: numbers[name] for name in _REESTABLISH}}
         self._ledger.wrong(f"an unknown question: {question['kind']}")
         return _refusal("what is that?")
 

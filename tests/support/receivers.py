@@ -62,6 +62,7 @@ class Receiver:
         app.router.add_post("/{path:.*}", self._post)
         server = TestServer(app, host=host, scheme="http" if ssl is None else "https")
         await server.start_server(ssl=ssl)
+        assert server.port is not None
         self.port = server.port
         self.url = f"{server.scheme}://{host}:{server.port}"
         try:

@@ -73,7 +73,8 @@ class Delegation:
             funding=funding,
         )
         self._deadlines = deadlines
-        self._due = deadlines.add(self)
+        #: When it expires, by the event loop's clock.
+        self.due = deadlines.add(self)
 
     @property
     def lease(self) -> tuple[bytes, bytes]:
@@ -87,7 +88,7 @@ class Delegation:
     @property
     def envelope(self) -> Delegate:
         """The question as it is sent now, with the time that remains."""
-        remaining = self._due - asyncio.get_running_loop().time()
+        remaining = self.due - asyncio.get_running_loop().time()
         return structs.replace(self._envelope, remaining=max(0.0, remaining))
 
     def settle(self, answer: Raw) -> None:

@@ -188,7 +188,7 @@ class Inbox:
     def wake(self) -> None:
         """Wake the wallet for all that waits here, if anything does."""
         for delegation in self._open.values():
-            self._wake(WakeReason.DELEGATION, delegation.id)
+            self._wake(WakeReason.DELEGATION, delegation.id, delegation.due)
         for queue in (self._notices, self._messages):
             if queue:
                 self._wake_for(queue[-1])
@@ -288,7 +288,7 @@ class Inbox:
             delegation.was_delivered = True
             socket.delegate(envelope)
         if not self.is_attended:
-            self._wake(WakeReason.DELEGATION, delegation.id)
+            self._wake(WakeReason.DELEGATION, delegation.id, delegation.due)
             self._needed_by(delegation.session_id)
 
     def over(self, delegation: Delegation, sentence: str) -> None:
@@ -424,10 +424,10 @@ class Inbox:
             reason, id_of = cause
             self._wake(reason, id_of(notification))
 
-    def _wake(self, reason: WakeReason, opaque_id: str) -> None:
+    def _wake(self, reason: WakeReason, opaque_id: str, due: float | None = None) -> None:
         if self.node_id is not None:
             self._office.journal.soon()
-            self._office.waker.wake(self.node_id, reason, opaque_id)
+            self._office.waker.wake(self.node_id, reason, opaque_id, due)
 
 
 def _size_of(notification: Notification) -> int:

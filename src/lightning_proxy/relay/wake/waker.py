@@ -34,7 +34,7 @@ _URGENCY: Final = {
 }
 #: What a peer waits for.
 _WAITED_FOR: Final = frozenset({WakeReason.DELEGATION, WakeReason.SLOT_USED})
-#: Seconds that a push is worth delivering for: a question's longest wait, a message's, …
+#: Seconds that a push is worth delivering for, where nothing says until when.
 _LIFETIME: Final = {
     WakeReason.TEST: 60.0,
     WakeReason.DELEGATION: 60.0,
@@ -60,16 +60,23 @@ class WakeCounters:
 class _Call:
     """A wallet that is wanted."""
 
-    __slots__ = ("attempts", "id", "last", "pushing", "reason", "timer")
+    __slots__ = ("attempts", "due", "id", "last", "pushing", "reason", "timer")
 
-    def __init__(self, reason: WakeReason, opaque_id: str) -> None:
+    def __init__(self, reason: WakeReason, opaque_id: str, due: float | None) -> None:
         self.reason = reason
         self.id = opaque_id
+        self.due = due
         self.attempts = 0
         #: Loop time of the last push.
         self.last = float("-inf")
         self.timer: asyncio.TimerHandle | None = None
         self.pushing = False
+
+    def notice(self, now: float) -> Notice:
+        """What a push says at this loop time."""
+        left = 0.0 if self.due is None else self.due - now
+        # When the question is over, something else may still wait.
+        return Notice(self.reason, self.id, left if left > 0 else _LIFETIME[self.reason])
 
 
 class Waker:
@@ -127,13 +134,15 @@ class Waker:
 
     # ---- what the relay says ----
 
-    def wake(self, wallet: bytes, reason: WakeReason, opaque_id: str) -> None:
-        """A wallet (node id) that is away is wanted."""
+    def wake(
+        self, wallet: bytes, reason: WakeReason, opaque_id: str, due: float | None = None
+    ) -> None:
+        """A wallet (node id) that is away is wanted, by `due` (loop time) if that is set."""
         if not self._targets.of(wallet):
             return
         call = self._calls.get(wallet)
         if call is None:
-            call = self._calls[wallet] = _Call(reason, opaque_id)
+            call = self._calls[wallet] = _Call(reason, opaque_id, due)
             call.last = self._came.pop(wallet, call.last)
         else:
             self.counters.wakes_collapsed += 1
@@ -141,7 +150,7 @@ class Waker:
             is_queued = wallet in self._urgent or wallet in self._others
             is_over = not (is_queued or call.pushing or call.timer)
             if is_over or _URGENCY[reason] <= _URGENCY[call.reason]:
-                call.reason, call.id = reason, opaque_id
+                call.reason, call.id, call.due = reason, opaque_id, due
             if is_queued:
                 # It may be urgent only now.
                 self._enqueue(wallet, call)
@@ -266,7 +275,7 @@ class Waker:
         self.counters.wakes += 1
         said = call.reason, call.id
         try:
-            await self._push_to(wallet, Notice(call.reason, call.id, _LIFETIME[call.reason]))
+            await self._push_to(wallet, call.notice(call.last))
         finally:
             call.pushing = False
         if self._calls.get(wallet) is not call:
