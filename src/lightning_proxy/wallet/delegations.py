@@ -78,8 +78,12 @@ class Delegations:
             task.add_done_callback(lambda _: self._under_way.pop(request.delegation_id, None))
 
     async def slot_used(self, used: SlotUsed, session: Session | None) -> bool:
-        """A key slot was used; whether that is dealt with, for good or bad."""
+        """A key slot was used; whether that is dealt with, for good or bad.
+
+        Without a signer it is shown, and still to be dealt with by who has one.
+        """
         if self._signer is None:
+            self._emit(used)
             return False
         features = DEFAULT_FEATURES if session is None else session.features
         try:

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from lightning_proxy.bolt.messages import Init, Ping
 from lightning_proxy.bolt.messages import Warning as WarningMessage
-from lightning_proxy.rpc import ChannelKeys, ErrorCode, Rejected, SessionLost, Voided
+from lightning_proxy.rpc import ChannelKeys, ErrorCode, Rejected, SessionLost, SlotUsed, Voided
 from lightning_proxy.wallet import (
     Answered,
     Backoff,
@@ -851,3 +851,23 @@ async def test_a_lost_session_is_over(relay: ScriptedRelay) -> None:
         assert await at.until(SessionLost) == SessionLost(**lost)
         assert "restarted" in await session.closed()
         await acknowledged(at, 4)
+
+
+async def test_without_a_signer_a_used_slot_is_shown_and_stays(relay: ScriptedRelay) -> None:
+    used = {
+        "slot_id": "ee" * 16,
+        "session_id": SESSION_ID,
+        "peer": PEER.hex(),
+        "channel_id": "cc" * 32,
+        "open_channel": "0020",
+        "accept_channel": "0021",
+    }
+    async with joined(relay, sessions=[READY]) as at:
+        await at.socket.say(method="message", params=told(7))
+        await at.socket.say(method="slot_used", params={**used, "position": 8})
+        assert (await at.until(SlotUsed)).slot_id == used["slot_id"]
+        await acknowledged(at, 7)
+        closing = asyncio.create_task(at.wallet.close_session(SESSION_ID))
+        request_id, _ = await at.socket.hear_request("close")
+        await at.socket.say(id=request_id, result={})
+        await closing
