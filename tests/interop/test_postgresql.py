@@ -181,6 +181,25 @@ async def test_a_connection_that_is_cut_comes_back(
             assert await messages(wallet, 10) == list(range(10))
 
 
+@pytest.mark.parametrize("crash", [False, True])
+async def test_the_first_transaction_after_a_restart_connects_again(
+    postgres: PostgresServer, where: str, crash: bool
+) -> None:
+    async with Database(where) as database:
+        postgres.stop(crash=crash)
+        with pytest.raises(StoreError):
+            async with database.transaction():
+                pass
+        postgres.start()
+        async with database.transaction() as connection:
+            runs = await connection.exec_driver_sql("SELECT count(*) FROM runs")
+            assert runs.scalar() == 1
+        postgres.stop(crash=crash)
+        postgres.start()
+        async with database.transaction() as connection:
+            await connection.exec_driver_sql("SELECT count(*) FROM runs")
+
+
 async def test_a_server_behind_a_bad_network(
     peer: ScriptedPeer, postgres: PostgresServer, name: str
 ) -> None:

@@ -26,11 +26,13 @@ _APPLICATION_ID: Final = 0x4C505352  # "LPSR"
 #: SQLite's `user_version` before there were migrations, and what those call that state.
 _BEFORE_MIGRATIONS: Final = 1
 _FIRST_REVISION: Final = "0001"
-#: Seconds; a relay that is just going away lets go of the file within that.
+#: Seconds; a relay that is just going away lets go within that.
 _BUSY_TIMEOUT: Final = 1.0
 #: Seconds that PostgreSQL gets for a connection, and for a statement.
 _CONNECT_TIMEOUT: Final = 5.0
 _STATEMENT_TIMEOUT: Final = 10.0
+#: PostgreSQL's own code for a lock that wasn't to be had in time.
+_LOCK_NOT_AVAILABLE: Final = "55P03"
 _KEEPALIVE: Final = {
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
@@ -131,6 +133,8 @@ class Database:
             self._url,
             pool_size=1,
             max_overflow=0,
+            # After the server was away, the first transaction finds that out, and connects again.
+            pool_pre_ping=True,
             connect_args={
                 "timeout": _CONNECT_TIMEOUT,
                 "command_timeout": _STATEMENT_TIMEOUT,
@@ -145,9 +149,13 @@ class Database:
         """For each new connection: after the server was away, another relay may have come."""
         cursor = connection.cursor()
         try:
-            cursor.execute(f"SELECT pg_try_advisory_lock({_APPLICATION_ID})")
-            if not cursor.fetchone()[0]:
-                raise StoreError(f"{self.name} is in use by another relay.")
+            cursor.execute(f"SET LOCAL lock_timeout = {round(_BUSY_TIMEOUT * 1000)}")
+            try:
+                cursor.execute(f"SELECT pg_advisory_lock({_APPLICATION_ID})")
+            except connection.dbapi.Error as error:
+                if error.sqlstate != _LOCK_NOT_AVAILABLE:
+                    raise
+                raise StoreError(f"{self.name} is in use by another relay.") from None
             if self._is_open:
                 cursor.execute("SELECT max(number) FROM runs")
                 if cursor.fetchone()[0] != self.run:
