@@ -10,6 +10,7 @@ import typer
 from msgspec import structs
 
 from lightning_proxy.cli import wallet_away, wallet_channels, wallet_slots
+from lightning_proxy.cli.visit import visit
 from lightning_proxy.cli.wallet_options import (
     DEFAULT_FILE,
     Approve,
@@ -23,7 +24,6 @@ from lightning_proxy.cli.wallet_options import (
     RelayUrl,
     Token,
     WalletFile,
-    ask,
     fail,
     find_keys,
     load_device,
@@ -175,41 +175,22 @@ def watch(
 
 
 @app.command()
-def sessions(
-    relay: RelayUrl,
-    file: WalletFile = DEFAULT_FILE,
-    token: Token = None,
-    passphrase_file: PassphraseFile = None,
-    device_key: DeviceKeyFile = None,
-    json: Json = False,
-) -> None:
+@visit
+async def sessions(wallet: Wallet, output: Output) -> None:
     """List the wallet's sessions at the relay."""
-    output = Output(json)
-
-    async def work(wallet: Wallet) -> None:
-        output.sessions(await wallet.sessions())
-
-    ask(output, relay, file, token, passphrase_file, work, device_key)
+    output.sessions(await wallet.sessions())
 
 
 @app.command()
-def close(
+@visit
+async def close(
+    wallet: Wallet,
+    output: Output,
     session: Annotated[str, typer.Argument(metavar="SESSION", help="A session's id.")],
-    relay: RelayUrl,
-    file: WalletFile = DEFAULT_FILE,
-    token: Token = None,
-    passphrase_file: PassphraseFile = None,
-    device_key: DeviceKeyFile = None,
-    json: Json = False,
 ) -> None:
     """Close the connection to a peer."""
-    output = Output(json)
-
-    async def work(wallet: Wallet) -> None:
-        await wallet.close_session(session)
-        output.result({"session_id": session}, f"Closed session {session}.")
-
-    ask(output, relay, file, token, passphrase_file, work, device_key)
+    await wallet.close_session(session)
+    output.result({"session_id": session}, f"Closed session {session}.")
 
 
 async def _look_on(output: Output, device: DeviceKeys, relay: str, token: str | None) -> None:

@@ -6,15 +6,11 @@ from typing import Annotated, TypeAlias
 import typer
 
 from lightning_proxy.bolt.keys import is_point
+from lightning_proxy.cli.visit import visit, visit_as_owner
 from lightning_proxy.cli.wallet_options import (
     DEFAULT_FILE,
-    DeviceKeyFile,
     Json,
-    PassphraseFile,
-    RelayUrl,
-    Token,
     WalletFile,
-    ask,
     fail,
 )
 from lightning_proxy.rpc import (
@@ -57,12 +53,10 @@ Key: TypeAlias = Annotated[
 ]
 
 
-def wake(
-    relay: RelayUrl,
-    file: WalletFile = DEFAULT_FILE,
-    token: Token = None,
-    passphrase_file: PassphraseFile = None,
-    device_key: DeviceKeyFile = None,
+@visit
+async def wake(
+    wallet: Wallet,
+    output: Output,
     webhook: Annotated[
         str | None, typer.Option(metavar="URL", help="Be woken by a POST to this URL, too.")
     ] = None,
@@ -70,74 +64,49 @@ def wake(
         str | None, typer.Option(metavar="ID", help="Be woken there no more.")
     ] = None,
     test: Annotated[bool, typer.Option("--test", help="Be woken now, everywhere.")] = False,
-    json: Json = False,
 ) -> None:
     """List where the wallet is woken, and change it.
 
     Web Push is for browsers: a page hands its subscription over by itself.
     """
-    output = Output(json)
-
-    async def work(wallet: Wallet) -> None:
-        if webhook is not None:
-            await wallet.request("wake_by_webhook", WakeByWebhook(webhook), WakeTarget)
-        if remove is not None:
-            await wallet.request("remove_wake_target", RemoveWakeTarget(remove), Done)
-        if test:
-            targets = await wallet.request("test_wake", WakeTest(), list[WakeTarget])
-        else:
-            targets = await wallet.request("wake_targets", WakeTargets(), list[WakeTarget])
-        output.wake_targets(targets)
-
-    ask(output, relay, file, token, passphrase_file, work, device_key)
+    if webhook is not None:
+        await wallet.request("wake_by_webhook", WakeByWebhook(webhook), WakeTarget)
+    if remove is not None:
+        await wallet.request("remove_wake_target", RemoveWakeTarget(remove), Done)
+    if test:
+        targets = await wallet.request("test_wake", WakeTest(), list[WakeTarget])
+    else:
+        targets = await wallet.request("wake_targets", WakeTargets(), list[WakeTarget])
+    output.wake_targets(targets)
 
 
-def presence(
+@visit
+async def presence(
+    wallet: Wallet,
+    output: Output,
     session: Annotated[str, typer.Argument(metavar="SESSION", help="A session's id.")],
     policy: Annotated[PresencePolicy, typer.Argument(help="What is to become of it.")],
-    relay: RelayUrl,
-    file: WalletFile = DEFAULT_FILE,
-    token: Token = None,
-    passphrase_file: PassphraseFile = None,
-    device_key: DeviceKeyFile = None,
     seconds: Annotated[
         float, typer.Option(min=0, max=86_400, help="How long the relay waits for the wallet.")
     ] = 30.0,
-    json: Json = False,
 ) -> None:
     """Choose what becomes of a session while the wallet is away.
 
     stay: it is held. disconnect: it is closed when the wallet is needed and
     does not come. attended: it is held only while a device is there.
     """
-    output = Output(json)
-
-    async def work(wallet: Wallet) -> None:
-        wanted = SetPresence(session_id=session, policy=policy, seconds=seconds)
-        info = await wallet.request("set_presence", wanted, SessionInfo)
-        output.result(
-            {"session_id": info.session_id, "presence": info.presence.value},
-            f"While the wallet is away, session {info.session_id}: {info.presence.value}.",
-        )
-
-    ask(output, relay, file, token, passphrase_file, work, device_key)
+    wanted = SetPresence(session_id=session, policy=policy, seconds=seconds)
+    info = await wallet.request("set_presence", wanted, SessionInfo)
+    output.result(
+        {"session_id": info.session_id, "presence": info.presence.value},
+        f"While the wallet is away, session {info.session_id}: {info.presence.value}.",
+    )
 
 
-def devices(
-    relay: RelayUrl,
-    file: WalletFile = DEFAULT_FILE,
-    token: Token = None,
-    passphrase_file: PassphraseFile = None,
-    device_key: DeviceKeyFile = None,
-    json: Json = False,
-) -> None:
+@visit
+async def devices(wallet: Wallet, output: Output) -> None:
     """List the wallet's devices at the relay, revoked ones too."""
-    output = Output(json)
-
-    async def work(wallet: Wallet) -> None:
-        output.devices(await wallet.request("devices", Devices(), list[DeviceInfo]))
-
-    ask(output, relay, file, token, passphrase_file, work, device_key)
+    output.devices(await wallet.request("devices", Devices(), list[DeviceInfo]))
 
 
 def make_device_key(
@@ -157,66 +126,44 @@ def make_device_key(
     )
 
 
-def add_device(
+@visit_as_owner
+async def add_device(
+    wallet: Wallet,
+    output: Output,
     key: Key,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What you call it.")],
-    relay: RelayUrl,
-    file: WalletFile = DEFAULT_FILE,
-    token: Token = None,
-    passphrase_file: PassphraseFile = None,
     rights: Annotated[
         list[DeviceRight] | None,
         typer.Option("--right", help="What it may do, again for each; else all three."),
     ] = None,
-    json: Json = False,
 ) -> None:
     """Let a device act for this wallet, by its own key."""
-    output = Output(json)
-
-    async def work(wallet: Wallet) -> None:
-        wanted = AddDevice(device_key=key, name=name, rights=rights or list(DeviceRight))
-        output.devices([await wallet.request("add_device", wanted, DeviceInfo)])
-
-    ask(output, relay, file, token, passphrase_file, work)
+    wanted = AddDevice(device_key=key, name=name, rights=rights or list(DeviceRight))
+    output.devices([await wallet.request("add_device", wanted, DeviceInfo)])
 
 
-def revoke_device(
+@visit_as_owner
+async def revoke_device(
+    wallet: Wallet,
+    output: Output,
     key: Key,
-    relay: RelayUrl,
-    file: WalletFile = DEFAULT_FILE,
-    token: Token = None,
-    passphrase_file: PassphraseFile = None,
-    json: Json = False,
 ) -> None:
     """Let a device in no more; if it is there, it is put out."""
-    output = Output(json)
-
-    async def work(wallet: Wallet) -> None:
-        await wallet.request("revoke_device", RevokeDevice(key), Done)
-        output.result({"device_key": key}, f"Device {key} is out.")
-
-    ask(output, relay, file, token, passphrase_file, work)
+    await wallet.request("revoke_device", RevokeDevice(key), Done)
+    output.result({"device_key": key}, f"Device {key} is out.")
 
 
-def take_over(
+@visit
+async def take_over(
+    wallet: Wallet,
+    output: Output,
     channel: Annotated[
         str, typer.Argument(metavar="CHANNEL", help="A channel's id, the temporary one will do.")
     ],
-    relay: RelayUrl,
-    file: WalletFile = DEFAULT_FILE,
-    token: Token = None,
-    passphrase_file: PassphraseFile = None,
-    device_key: DeviceKeyFile = None,
-    json: Json = False,
 ) -> None:
     """Settle for a channel from this device on, and no longer from the one that did."""
-    output = Output(json)
-
-    async def work(wallet: Wallet) -> None:
-        lease = await wallet.request("take_over", TakeOver(channel), Lease)
-        output.result(
-            {"channel_id": channel, "fencing": lease.fencing},
-            f"Channel {channel} is this device's now (fencing number {lease.fencing}).",
-        )
-
-    ask(output, relay, file, token, passphrase_file, work, device_key)
+    lease = await wallet.request("take_over", TakeOver(channel), Lease)
+    output.result(
+        {"channel_id": channel, "fencing": lease.fencing},
+        f"Channel {channel} is this device's now (fencing number {lease.fencing}).",
+    )

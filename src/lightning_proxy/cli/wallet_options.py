@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -19,7 +19,6 @@ from lightning_proxy.rpc import normal_origin
 from lightning_proxy.wallet import (
     KeystoreError,
     Policy,
-    Wallet,
     WalletError,
     WalletKeys,
     keystore,
@@ -166,32 +165,6 @@ def run(
         raise typer.Exit(interrupted) from None
     except (WalletError, BoltError, ChainError) as error:
         fail(output, error)
-
-
-def ask(
-    output: Output,
-    relay: str,
-    file: Path,
-    token: str | None,
-    passphrase_file: Path | None,
-    work: Callable[[Wallet], Coroutine[Any, Any, None]],
-    device_key: Path | None = None,
-) -> None:
-    """Do this at the relay, as a device or by the node key, and leave.
-
-    What waits for the wallet there is for `watch`. A device comes without the wallet's keys.
-    """
-    keys = (
-        load_keys(output, file, passphrase_file)
-        if device_key is None
-        else load_device(output, file, device_key)
-    )
-
-    async def visit() -> None:
-        async with Wallet(relay, keys, token=token, acknowledge=False) as wallet:
-            await work(wallet)
-
-    run(output, visit())
 
 
 def fail(output: Output, error: Exception) -> NoReturn:

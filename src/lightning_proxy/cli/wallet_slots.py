@@ -6,16 +6,15 @@ import typer
 
 from lightning_proxy.bolt.keys import is_point
 from lightning_proxy.bolt.opening import LARGE_CHANNEL_SAT, MAXIMUM_MONEY_SAT
+from lightning_proxy.cli.visit import visit
 from lightning_proxy.cli.wallet_options import (
     DEFAULT_FILE,
-    DeviceKeyFile,
     Json,
     PassphraseFile,
     PolicyFile,
     RelayUrl,
     Token,
     WalletFile,
-    ask,
     load_keys,
     load_policy,
     run,
@@ -52,21 +51,10 @@ def _channel_types(values: list[str]) -> list[str]:
     return values
 
 
-def slots(
-    relay: RelayUrl,
-    file: WalletFile = DEFAULT_FILE,
-    token: Token = None,
-    passphrase_file: PassphraseFile = None,
-    device_key: DeviceKeyFile = None,
-    json: Json = False,
-) -> None:
+@visit
+async def slots(wallet: Wallet, output: Output) -> None:
     """List the wallet's key slots at the relay: the free ones, and those used last."""
-    output = Output(json)
-
-    async def work(wallet: Wallet) -> None:
-        output.slots(await wallet.request("slots", Slots(), list[SlotInfo]))
-
-    ask(output, relay, file, token, passphrase_file, work, device_key)
+    output.slots(await wallet.request("slots", Slots(), list[SlotInfo]))
 
 
 def leave(
@@ -133,20 +121,12 @@ def leave(
     run(output, work())
 
 
-def remove(
+@visit
+async def remove(
+    wallet: Wallet,
+    output: Output,
     slot: Annotated[str, typer.Argument(metavar="SLOT", help="A slot's id.")],
-    relay: RelayUrl,
-    file: WalletFile = DEFAULT_FILE,
-    token: Token = None,
-    passphrase_file: PassphraseFile = None,
-    device_key: DeviceKeyFile = None,
-    json: Json = False,
 ) -> None:
     """Take back a key slot; its keys are not used again."""
-    output = Output(json)
-
-    async def work(wallet: Wallet) -> None:
-        await wallet.request("remove_slot", RemoveSlot(slot), Done)
-        output.result({"slot_id": slot}, f"Removed key slot {slot}.")
-
-    ask(output, relay, file, token, passphrase_file, work, device_key)
+    await wallet.request("remove_slot", RemoveSlot(slot), Done)
+    output.result({"slot_id": slot}, f"Removed key slot {slot}.")
