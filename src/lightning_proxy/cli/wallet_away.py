@@ -5,13 +5,13 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from lightning_proxy.bolt.keys import is_point
 from lightning_proxy.cli.visit import visit, visit_as_owner
 from lightning_proxy.cli.wallet_options import (
     DEFAULT_FILE,
     Json,
     WalletFile,
     fail,
+    public_key,
 )
 from lightning_proxy.rpc import (
     AddDevice,
@@ -35,17 +35,9 @@ from lightning_proxy.wallet import Wallet, WalletError, keystore
 from lightning_proxy.wallet.device import DeviceKeys
 from lightning_proxy.wallet.display import Output
 
-_KEY_DIGITS = 66
-
 
 def _device_key(value: str) -> str:
-    try:
-        key = bytes.fromhex(value)
-    except ValueError:
-        key = b""
-    if len(value) != _KEY_DIGITS or not is_point(key):
-        raise typer.BadParameter(f"write a device's public key, {_KEY_DIGITS} hex digits")
-    return key.hex()
+    return public_key(value, "a device's key")
 
 
 Key: TypeAlias = Annotated[

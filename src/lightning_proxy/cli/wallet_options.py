@@ -14,6 +14,7 @@ import typer
 
 from lightning_proxy.bolt.address import parse
 from lightning_proxy.bolt.errors import AddressError, BoltError
+from lightning_proxy.bolt.keys import is_point
 from lightning_proxy.chain import ChainError, SourceURL
 from lightning_proxy.rpc import normal_origin
 from lightning_proxy.wallet import (
@@ -30,6 +31,7 @@ _FAILED: Final = 1
 _INTERRUPTED: Final = 130
 _PASSPHRASE_VARIABLE: Final = "LIGHTNING_PROXY_WALLET_PASSPHRASE"  # noqa: S105 - its name
 _MAX_PASSPHRASE: Final = 4096
+_KEY_DIGITS: Final = 66
 
 
 class Approve(StrEnum):
@@ -59,6 +61,17 @@ def _chain_url(value: str | None) -> str | None:
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
     return value
+
+
+def public_key(value: str, what: str) -> str:
+    """A public key's 66 hex digits, in lower case; raises `typer.BadParameter`."""
+    try:
+        key = bytes.fromhex(value)
+    except ValueError:
+        key = b""
+    if len(value) != _KEY_DIGITS or not is_point(key):
+        raise typer.BadParameter(f"write {what}, a public key of {_KEY_DIGITS} hex digits")
+    return key.hex()
 
 
 def _peer(value: str) -> str:

@@ -4,7 +4,6 @@ from typing import Annotated, Final
 
 import typer
 
-from lightning_proxy.bolt.keys import is_point
 from lightning_proxy.bolt.opening import LARGE_CHANNEL_SAT, MAXIMUM_MONEY_SAT
 from lightning_proxy.cli.visit import visit
 from lightning_proxy.cli.wallet_options import (
@@ -17,6 +16,7 @@ from lightning_proxy.cli.wallet_options import (
     WalletFile,
     load_keys,
     load_policy,
+    public_key,
     run,
 )
 from lightning_proxy.rpc import Done, RemoveSlot, SlotInfo, SlotPolicy, Slots
@@ -27,21 +27,10 @@ from lightning_proxy.wallet.slots import feature_maps, leave_slots
 
 #: As `rpc.AddSlots` has it.
 _MAX_AT_ONCE: Final = 100
-_NODE_ID_DIGITS: Final = 66
 
 
 def _peers(values: list[str]) -> list[str]:
-    return [_node_id(value) for value in values]
-
-
-def _node_id(value: str) -> str:
-    try:
-        node_id = bytes.fromhex(value)
-    except ValueError:
-        node_id = b""
-    if len(value) != _NODE_ID_DIGITS or not is_point(node_id):
-        raise typer.BadParameter(f"write a node id, a public key of {_NODE_ID_DIGITS} hex digits")
-    return node_id.hex()
+    return [public_key(value, "a node id") for value in values]
 
 
 def _channel_types(values: list[str]) -> list[str]:

@@ -321,7 +321,7 @@ async def test_who_only_asks_or_looks_on_takes_nothing_from_who_watches(
         (["presence", UNKNOWN, "disconnect", "--seconds", "-1"], 2, "--seconds"),
         (["presence", UNKNOWN, "disconnect", "--seconds", "86401"], 2, "--seconds"),
         (["presence", UNKNOWN, "disconnect", "--seconds", "nan"], 2, "--seconds"),
-        (["add-device", "abc", "phone"], 2, "write a device's public key"),
+        (["add-device", "abc", "phone"], 2, "write a device's key, a public key"),
         (["add-device", "02" * 33, ""], 1, "name"),
         (["add-device", "02" * 33, "phone", "--right", "spend"], 2, "spend"),
         (["add-device", NODE_ID, "phone"], 1, "a fresh one"),
