@@ -10,10 +10,10 @@ import pytest
 from lightning_proxy.api import ApiSettings, Server
 from lightning_proxy.transport.handshake import ACT_TWO_SIZE, Initiator
 from tests.support.channels import channel_keys, open_channel
-from tests.support.fault_proxy import Direction, FaultProxy
-from tests.support.peer import PeerConnection, ScriptedPeer
+from tests.support.fault_proxy import Direction, FaultProxy, at_random, byte_by_byte, slowly
+from tests.support.numbered import messages, number_of, numbered, raw_session
+from tests.support.peer import ScriptedPeer
 from tests.support.relay import (
-    RawWallet,
     RpcFailure,
     handshake_params,
     raw_wallet,
@@ -23,14 +23,6 @@ from tests.support.relay import (
 
 SECRET = b"\x5a" * 32
 ACCEPT_CHANNEL = b"\x00\x21"
-
-
-def numbered(number: int, size: int = 0) -> bytes:
-    return b"\x80\x01" + number.to_bytes(2, "big") + bytes(size)
-
-
-def number_of(message: str) -> int:
-    return int(message[4:8], 16)
 
 
 @pytest.fixture
@@ -56,32 +48,7 @@ async def server(to_relay: FaultProxy) -> AsyncIterator[Server]:
         yield running
 
 
-async def raw_session(wallet: RawWallet, peer: ScriptedPeer) -> tuple[str, PeerConnection]:
-    session_id, connection = await wallet.open_session(peer)
-    await wallet.call("subscribe", session_id=session_id, raw=True)
-    return session_id, connection
-
-
-async def messages(wallet: RawWallet, count: int) -> list[int]:
-    return [number_of((await wallet.event("message"))["message"]) for _ in range(count)]
-
-
-def byte_by_byte(direction: Direction) -> None:
-    direction.split = 1
-
-
-def at_random(direction: Direction) -> None:
-    direction.split, direction.random_split = 40, True
-
-
-def slowly(direction: Direction) -> None:
-    direction.delay, direction.rate = 0.002, 500_000
-
-
-FAULTS = [byte_by_byte, at_random, slowly]
-
-
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", [byte_by_byte, at_random, slowly])
 async def test_however_the_network_cuts_it_all_arrives(
     server: Server,
     peer: ScriptedPeer,
@@ -137,7 +104,7 @@ async def test_a_socket_that_is_cut_within_a_message(
         await connection.send(*(numbered(number, 100) for number in range(20)))
         await asyncio.wait_for(wallet.ended.wait(), 10)
         came = [wallet.events.get_nowait()["params"] for _ in range(wallet.events.qsize())]
-    assert [number_of(each["message"]) for each in came] == list(range(len(came)))
+    assert [number_of(each) for each in came] == list(range(len(came)))
     assert len(came) < 20
     async with raw_wallet(server.url, SECRET) as wallet:
         assert await messages(wallet, 20) == list(range(20))

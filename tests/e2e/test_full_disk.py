@@ -4,7 +4,6 @@ The relay is a process of its own, whose files may grow no more while its limit 
 (setrlimit(2): RLIMIT_FSIZE).
 """
 
-import asyncio
 import resource
 import sqlite3
 from collections.abc import AsyncIterator
@@ -17,9 +16,10 @@ from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.messages import decode
 from tests.soak.relay import RelayProcess
 from tests.support.channels import channel_keys
+from tests.support.numbered import messages, numbered, raw_session, said, until_stored
 from tests.support.opening import Side
-from tests.support.peer import PeerConnection, ScriptedPeer
-from tests.support.relay import RawWallet, RpcFailure, raw_wallet
+from tests.support.peer import ScriptedPeer
+from tests.support.relay import RpcFailure, raw_wallet
 
 SECRET: Final = b"\x5a" * 32
 PING: Final = b"\x00\x12\x00\x00\x00\x00"
@@ -56,40 +56,6 @@ async def relay(tmp_path: Path) -> AsyncIterator[RelayProcess]:
 @pytest.fixture
 def disk(relay: RelayProcess) -> Disk:
     return Disk(relay)
-
-
-def numbered(number: int) -> bytes:
-    return b"\x80\x01" + number.to_bytes(2, "big")
-
-
-async def said(connection: PeerConnection, *numbers: int) -> None:
-    """Messages that the relay has got when this returns."""
-    await connection.send(*map(numbered, numbers), PING)
-    while (await connection.receive())[:2] != PONG:
-        pass
-
-
-async def messages(wallet: RawWallet, count: int) -> list[int]:
-    return [int((await wallet.event("message"))["message"][4:], 16) for _ in range(count)]
-
-
-async def until_stored(wallet: RawWallet) -> None:
-    """Until the relay has on disk all that it knows by now."""
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                await wallet.call("acknowledge", position=0)
-            except RpcFailure as failure:
-                assert failure.code == "unavailable"
-                await asyncio.sleep(0.05)
-            else:
-                return
-
-
-async def raw_session(wallet: RawWallet, peer: ScriptedPeer) -> tuple[str, PeerConnection]:
-    session_id, connection = await wallet.open_session(peer)
-    await wallet.call("subscribe", session_id=session_id, raw=True)
-    return session_id, connection
 
 
 async def test_sessions_go_on_and_what_waited_is_stored_when_there_is_room(

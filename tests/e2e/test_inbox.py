@@ -7,24 +7,11 @@ import pytest
 from lightning_proxy.api import Server
 from lightning_proxy.relay import StoreError
 from tests.support.channels import channel_keys, open_channel
-from tests.support.peer import PeerConnection, ScriptedPeer
-from tests.support.relay import RawWallet, RpcFailure, raw_wallet, relay
+from tests.support.numbered import messages, numbered, raw_session
+from tests.support.peer import ScriptedPeer
+from tests.support.relay import RpcFailure, raw_wallet, relay
 
 SECRET = b"\x5a" * 32
-
-
-def numbered(number: int) -> bytes:
-    return b"\x80\x01" + number.to_bytes(2, "big")
-
-
-async def raw_session(wallet: RawWallet, peer: ScriptedPeer) -> tuple[str, PeerConnection]:
-    session_id, connection = await wallet.open_session(peer)
-    await wallet.call("subscribe", session_id=session_id, raw=True)
-    return session_id, connection
-
-
-async def messages(wallet: RawWallet, count: int) -> list[int]:
-    return [int((await wallet.event("message"))["message"][4:], 16) for _ in range(count)]
 
 
 async def test_messages_come_again_until_they_are_acknowledged(

@@ -4,9 +4,6 @@ import asyncio
 import os
 import signal
 import ssl
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,8 @@ from lightning_proxy.wallet import Wallet, WalletKeys
 from tests.support.certificates import certificate
 from tests.support.peer import ScriptedPeer
 from tests.support.relay import RpcFailure, raw_wallet, relay
-from tests.unit.cli.commands import TIMEOUT, environ
+from tests.support.serving import serving
+from tests.unit.cli.commands import TIMEOUT
 
 TOKEN = "a-token-of-some-length"
 
@@ -64,24 +62,6 @@ def test_files_that_are_none(tmp_path: Path, content: str | None) -> None:
         ApiSettings(tls_certificate=str(file), tls_key=str(file)).tls()
 
 
-@asynccontextmanager
-async def serving(folder: Path, *flags: str) -> AsyncIterator[tuple[Any, str]]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "lightning_proxy", "serve", "--port", "0"),
-        *("--log-format", "json", *flags),
-        env=environ(folder),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), TIMEOUT)
-        yield process, line.decode()
-    finally:
-        process.terminate()
-        await process.communicate()
-
-
 async def test_a_renewed_certificate_counts_from_sighup_on(tmp_path: Path) -> None:
     folders = [tmp_path / "old", tmp_path / "new"]
     for folder in folders:
@@ -89,8 +69,7 @@ async def test_a_renewed_certificate_counts_from_sighup_on(tmp_path: Path) -> No
     old, new = (certificate(folder, "127.0.0.1") for folder in folders)
     flags = ("--tls-certificate", str(old[0]), "--tls-key", str(old[1]))
     before = trusting(old[0])
-    async with serving(tmp_path, *flags) as (process, ready):
-        url = ready.split('"')[-2]
+    async with serving(tmp_path, *flags) as (process, url):
 
         async def trusted(context: ssl.SSLContext) -> bool:
             async with aiohttp.ClientSession() as http:

@@ -10,8 +10,8 @@ import socket
 import stat
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from tests.support.certificates import certificate
 from tests.support.channels import channel_keys, open_channel, point
 from tests.support.peer import ScriptedPeer
 from tests.support.relay import raw_wallet, relay
+from tests.support.serving import serving
 from tests.unit.cli.commands import TIMEOUT, environ
 
 SECRET = b"\x5e" * 32
@@ -182,24 +183,6 @@ async def test_the_readme_lists_every_metric() -> None:
 
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-@asynccontextmanager
-async def serving(folder: Path, *flags: str) -> AsyncIterator[tuple[Any, str]]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "lightning_proxy", "serve", "--port", "0"),
-        *("--log-format", "json", *flags),
-        env=environ(folder),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert process.stdout is not None
-        ready = json.loads(await asyncio.wait_for(process.stdout.readline(), TIMEOUT))
-        yield process, ready["url"]
-    finally:
-        process.terminate()
-        await process.communicate()
 
 
 async def test_every_outcome_is_a_line(peer: ScriptedPeer, folder: Path) -> None:

@@ -14,7 +14,7 @@ from lightning_proxy.relay.wake.settings import WakeSettings
 from lightning_proxy.rpc import DelegationKind
 from lightning_proxy.rpc.webhook import SIGNATURE_HEADER, TIMESTAMP_HEADER, webhook_text
 from tests.support.channels import channel_keys, open_channel
-from tests.support.fault_proxy import Direction, FaultProxy
+from tests.support.fault_proxy import Direction, FaultProxy, at_random, byte_by_byte, slowly
 from tests.support.peer import ScriptedPeer
 from tests.support.receivers import Browser, Push, Receiver
 from tests.support.relay import raw_wallet, relay
@@ -58,18 +58,6 @@ async def test_a_browsers_push_lives_as_long_as_the_question(
             assert math.ceil(question["remaining"]) - 1 <= int(push.headers["TTL"]) <= 25
             await wallet.answer(question, channel_keys())
             assert (await connection.receive())[:2] == ACCEPT_CHANNEL
-
-
-def byte_by_byte(direction: Direction) -> None:
-    direction.split = 1
-
-
-def at_random(direction: Direction) -> None:
-    direction.split, direction.random_split = 40, True
-
-
-def slowly(direction: Direction) -> None:
-    direction.delay, direction.rate = 0.002, 100_000
 
 
 def signer(push: Push, url: str) -> bytes:

@@ -1,6 +1,5 @@
 """PostgreSQL as the relay's store: all that holds with SQLite, and a server that goes away."""
 
-import asyncio
 import inspect
 from collections.abc import AsyncIterator, Iterator
 from types import ModuleType
@@ -14,9 +13,10 @@ from tests.interop.lab import build
 from tests.soak.run import Soak
 from tests.soak.tally import Tally
 from tests.support.fault_proxy import FaultProxy
-from tests.support.peer import PeerConnection, ScriptedPeer
+from tests.support.numbered import messages, raw_session, said, until_stored
+from tests.support.peer import ScriptedPeer
 from tests.support.postgres import PostgresServer
-from tests.support.relay import RawWallet, RpcFailure, raw_wallet, relay
+from tests.support.relay import RpcFailure, raw_wallet, relay
 from tests.unit.relay import test_journal, test_store
 from tests.unit.relay.test_journal import Disk, journal
 
@@ -67,41 +67,6 @@ async def disk(where: str) -> AsyncIterator[Disk]:
 async def peer() -> AsyncIterator[ScriptedPeer]:
     async with ScriptedPeer(b"\x21" * 32).serve() as listening:
         yield listening
-
-
-def numbered(number: int) -> bytes:
-    return b"\x80\x01" + number.to_bytes(2, "big")
-
-
-async def raw_session(wallet: RawWallet, peer: ScriptedPeer) -> tuple[str, PeerConnection]:
-    session_id, connection = await wallet.open_session(peer)
-    await wallet.call("subscribe", session_id=session_id, raw=True)
-    return session_id, connection
-
-
-async def messages(wallet: RawWallet, count: int) -> list[int]:
-    return [int((await wallet.event("message"))["message"][4:], 16) for _ in range(count)]
-
-
-async def said(connection: PeerConnection, *numbers: int) -> None:
-    """Messages that the relay has got when this returns."""
-    ping, pong = b"\x00\x12\x00\x00\x00\x00", b"\x00\x13"
-    await connection.send(*map(numbered, numbers), ping)
-    while (await connection.receive())[:2] != pong:
-        pass
-
-
-async def until_stored(wallet: RawWallet) -> None:
-    """Until the relay has on disk all that it knows by now."""
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                await wallet.call("acknowledge", position=0)
-            except RpcFailure as failure:
-                assert failure.code == "unavailable"
-                await asyncio.sleep(0.05)
-            else:
-                return
 
 
 async def test_a_relay_keeps_its_state_over_restarts(peer: ScriptedPeer, where: str) -> None:

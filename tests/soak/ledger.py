@@ -62,8 +62,8 @@ class Ledger:
     by_slot: set[bytes] = field(default_factory=set)
     #: Every funding_pubkey that a peer got.
     funding_pubkeys: set[bytes] = field(default_factory=set)
-    #: Every `channel_reestablish` that a peer sent: the relay passes it on.
-    reestablishes: set[bytes] = field(default_factory=set)
+    #: Every `channel_reestablish` and `error` that a peer sent: wallets are shown these, too.
+    passed_on: set[bytes] = field(default_factory=set)
     #: The wallet's `funding_signed`, by the channel's final id; before it is given.
     signed: dict[bytes, bytes] = field(default_factory=dict)
     #: Final ids of the channels whose `funding_signed` the peer has, by the wallet's node id.

@@ -86,7 +86,7 @@ class Notices:
         held = self._session(session_id)
         raw = bytes.fromhex(params["message"])
         if raw[:2] != FROM_PEER:
-            if raw not in self._ledger.reestablishes:
+            if raw not in self._ledger.passed_on:
                 self._ledger.wrong(f"{what}: {raw[:100].hex()} was never sent")
             return
         number = number_of(raw)

@@ -219,7 +219,7 @@ class Opener(SoakPeer):
         }
         for side in self._sides.values():
             raw = side.say(side.channel.reestablish())
-            self.ledger.reestablishes.add(raw)
+            self.ledger.passed_on.add(raw)
             await connection.send(raw)
 
     async def _offer(self, connection: PeerConnection) -> None:
@@ -290,8 +290,9 @@ class Opener(SoakPeer):
         side = self._sides.get(message.channel_id)
         if side is None:
             # Its `funding_signed` never arrived here.
-            error = Error(channel_id=message.channel_id, data=b"what channel?")
-            await connection.send(error.encode())
+            raw = Error(channel_id=message.channel_id, data=b"what channel?").encode()
+            self.ledger.passed_on.add(raw)
+            await connection.send(raw)
         else:
             self._hear(side, message)
             self.ledger.tally.reestablished += 1

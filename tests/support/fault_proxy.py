@@ -70,6 +70,21 @@ class Direction:
         await self._go.wait()
 
 
+def byte_by_byte(direction: Direction) -> None:
+    """A fault for `up` or `down`: as TCP may do it."""
+    direction.split = 1
+
+
+def at_random(direction: Direction) -> None:
+    """Another: pieces of up to 40 bytes."""
+    direction.split, direction.random_split = 40, True
+
+
+def slowly(direction: Direction) -> None:
+    """Another: 2 ms for each piece, and 500 kB a second."""
+    direction.delay, direction.rate = 0.002, 500_000
+
+
 class _Connection:
     """One connection's task, and how it ends when it is cut."""
 
