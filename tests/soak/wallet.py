@@ -26,6 +26,8 @@ from tests.support.relay import handshake_params
 _STREAMS: Final = 2
 #: Devices that are let in at a time.
 _DEVICES: Final = 2
+#: Channels that its devices take from each other.
+_LEASES: Final = 3
 #: Key slots that wait at a time.
 _SLOTS: Final = 3
 #: Seconds: a push that does not come by then does not come.
@@ -163,6 +165,7 @@ class SoakWallet:
         except Refused:
             raise Gone("as it should be") from None
         self._ledger.lost("the revocation of a device")
+        raise Gone("as it should not be")
 
     async def _check_what_was_promised(self, relay: Link) -> None:
         targets = [target["target_id"] for target in await relay.call("wake_targets")]
@@ -212,6 +215,8 @@ class SoakWallet:
             await self._acknowledge(relay)
         elif dice < 0.9:
             await self._speak(relay, self._rng.choice(self._streams))
+        elif held := sorted(self._ledger.held.get(self.node_id, ())):
+            await self._lease(relay, self._rng.choice(held[-_LEASES:]).hex())
 
     async def _sleep(self) -> None:
         """Until a push: there is one, because peers talk and sessions get lost."""
@@ -321,17 +326,20 @@ class SoakWallet:
         """Another of this wallet's devices settles for that channel: from now on it is this one."""
         channel_id = self._channel_of[question_id]
         try:
-            lease = await relay.call("take_over", channel_id=channel_id)
+            await self._lease(relay, channel_id)
+            await self._say(relay, question_id)
         except (Gone, Refused, TimeoutError):
             # The relay, or the channel, is gone.
             return
+
+    async def _lease(self, relay: Link, channel_id: str) -> None:
+        lease = await relay.call("take_over", channel_id=channel_id)
         side = self._sides.get(channel_id)
         name = channel_id if side is None else side.channel.temporary_channel_id.hex()
         if lease["fencing"] <= self._fencing.get(name, 0):
             self._ledger.doubled(f"the fencing number {lease['fencing']} of {name}")
         self._fencing[name] = lease["fencing"]
         self._ledger.tally.taken_over += 1
-        await self._say(relay, question_id)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
