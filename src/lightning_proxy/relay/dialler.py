@@ -1,11 +1,11 @@
 """Opens the socket to a peer, if policy allows the address that its name resolves to."""
 
 import asyncio
-import socket
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 from lightning_proxy.bolt.address import NodeAddress
 from lightning_proxy.relay.redial import PeerGate
+from lightning_proxy.relay.resolver import Resolver
 from lightning_proxy.relay.settings import DialSettings
 from lightning_proxy.rpc import ErrorCode, RpcError
 from lightning_proxy.transport import PeerTransport
@@ -56,9 +56,10 @@ def _as_reached(address: _Address) -> _Address:
 class Dialler:
     """Resolves, asks the policy, dials that very address. Other networks fit behind `dial`."""
 
-    def __init__(self, settings: DialSettings, policy: DialPolicy) -> None:
+    def __init__(self, settings: DialSettings, policy: DialPolicy, resolver: Resolver) -> None:
         self._settings = settings
         self._policy = policy
+        self._resolver = resolver
         self._slots = asyncio.Semaphore(settings.max_concurrent)
         self._gate = PeerGate(settings)
 
@@ -80,12 +81,11 @@ class Dialler:
     async def _connect(self, peer: NodeAddress, consumer: Consumer) -> PeerTransport:
         loop = asyncio.get_running_loop()
         try:
-            found = await loop.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
+            addresses = await self._resolver.resolve(peer.host, peer.port)
+        except OSError:
             raise RpcError(
                 ErrorCode.PEER_UNREACHABLE, f"{peer.host} could not be resolved; check the name."
             ) from None
-        addresses = list(dict.fromkeys(str(item[4][0]) for item in found))
         allowed = [text for text in addresses if self._policy.allows(ip_address(text))]
         if not allowed:
             raise RpcError(

@@ -22,6 +22,7 @@ from lightning_proxy.relay.inbox import Inbox, Office
 from lightning_proxy.relay.journal import Journal
 from lightning_proxy.relay.keepalive import keep_alive
 from lightning_proxy.relay.own_init import OwnInit
+from lightning_proxy.relay.resolver import Resolver
 from lightning_proxy.relay.session import Session
 from lightning_proxy.relay.settings import RelaySettings
 from lightning_proxy.relay.slots import Slots
@@ -52,11 +53,12 @@ class Relay:
         self.settings = settings
         self.counters = Counters()
         policy = DialPolicy(settings.dial, relay_on_loopback=on_loopback)
-        self._dialler = Dialler(settings.dial, policy)
+        self._resolver = Resolver()
+        self._dialler = Dialler(settings.dial, policy, self._resolver)
         self._deadlines = {kind: Deadlines(seconds) for kind, seconds in settings.deadlines.items()}
         self._database = Database(settings.store or IN_MEMORY)
         self.devices = Devices(self._database, settings.max_devices_per_wallet)
-        self.waker = Waker(settings.wake, policy, self._database)
+        self.waker = Waker(settings.wake, policy, self._resolver, self._database)
         self._sessions: dict[str, Session] = {}
         self._inboxes: dict[bytes, Inbox] = {}
         self._forgetting: dict[bytes, asyncio.TimerHandle] = {}
@@ -75,6 +77,7 @@ class Relay:
     async def __aenter__(self) -> Self:
         """Raises `StoreError`, `ChainError`, `WakeError`, `ValueError` for a chain's URL."""
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._resolver)
             await stack.enter_async_context(self._database)
             self._book = await stack.enter_async_context(
                 ChannelBook(self.settings, self._database, self.devices.leases)

@@ -16,6 +16,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from lightning_proxy.relay.dialler import DialPolicy
+from lightning_proxy.relay.resolver import Resolver
 from lightning_proxy.relay.wake.adapter import Delivered, Failed, Gone, Outcome
 from lightning_proxy.relay.wake.settings import WakeSettings
 from lightning_proxy.rpc import ErrorCode, RpcError
@@ -34,8 +35,9 @@ class GuardedHttp:
     that means something else a moment later gains nothing. Redirects are not followed.
     """
 
-    def __init__(self, policy: DialPolicy, settings: WakeSettings) -> None:
+    def __init__(self, policy: DialPolicy, resolver: Resolver, settings: WakeSettings) -> None:
         self._policy = policy
+        self._resolver = resolver
         self._settings = settings
         #: Calls to a host, those that wait for their turn too.
         self._calls: Counter[str] = Counter()
@@ -45,7 +47,7 @@ class GuardedHttp:
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                resolver=_GuardedResolver(self._policy),
+                resolver=_GuardedResolver(self._policy, self._resolver),
                 use_dns_cache=False,
                 # `_turn` limits them: who waits in here would already be timed.
                 limit=0,
@@ -148,6 +150,8 @@ class GuardedHttp:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             if isinstance(error.__cause__, _Forbidden):
                 return Failed(str(error.__cause__))
+            if isinstance(error, aiohttp.ClientConnectorDNSError):
+                return Failed("its name can't be resolved")
             return Failed(f"it can't be reached ({type(error).__name__})")
 
 
@@ -156,26 +160,23 @@ class _Forbidden(OSError):
 
 
 class _GuardedResolver(AbstractResolver):
-    def __init__(self, policy: DialPolicy) -> None:
+    def __init__(self, policy: DialPolicy, resolver: Resolver) -> None:
         self._policy = policy
+        self._resolver = resolver
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, family=family
-        )
-        addresses = dict.fromkeys((item[0], str(item[4][0])) for item in found)
         allowed = [
             ResolveResult(
                 hostname=host,
                 host=address,
                 port=port,
-                family=each_family,
+                family=socket.AF_INET if ip_address(address).version == 4 else socket.AF_INET6,
                 proto=0,
                 flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             )
-            for each_family, address in addresses
+            for address in await self._resolver.resolve(host, port, family)
             if self._policy.allows(ip_address(address))
         ]
         if not allowed:

@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 import structlog
 
 from lightning_proxy.relay.dialler import DialPolicy
+from lightning_proxy.relay.resolver import Resolver
 from lightning_proxy.relay.store import Database, StoreError
 from lightning_proxy.relay.store.wakes import WakeStore
 from lightning_proxy.relay.wake.adapter import Adapter, Notice
@@ -80,16 +81,19 @@ class _Call:
 
 
 class Waker:
-    """Use as an async context manager, within the database's.
+    """Use as an async context manager, within the resolver's and the database's.
 
     Entering raises `StoreError`, `WakeError`. `wake` and `came` neither wait nor
     raise. A wallet has at most one push due, whatever happens meanwhile.
     """
 
-    def __init__(self, settings: WakeSettings, policy: DialPolicy, database: Database) -> None:
+    def __init__(
+        self, settings: WakeSettings, policy: DialPolicy, resolver: Resolver, database: Database
+    ) -> None:
         self.counters = WakeCounters()
         self._settings = settings
         self._policy = policy
+        self._resolver = resolver
         self._database = database
         self._calls: dict[bytes, _Call] = {}
         #: Wallets whose push is due: those that a peer waits for, and those that lost a session.
@@ -108,7 +112,9 @@ class Waker:
             None if settings.identity is None else Path(settings.identity)
         )
         async with AsyncExitStack() as stack:
-            http = await stack.enter_async_context(GuardedHttp(self._policy, settings))
+            http = await stack.enter_async_context(
+                GuardedHttp(self._policy, self._resolver, settings)
+            )
             adapters: dict[WakeKind, Adapter] = {
                 WakeKind.WEBHOOK: Webhook(http, self.identity),
             }

@@ -8,6 +8,7 @@ import pytest
 
 from lightning_proxy.relay import DialSettings
 from lightning_proxy.relay.dialler import DialPolicy
+from lightning_proxy.relay.resolver import Resolver
 from lightning_proxy.relay.store import Database
 from lightning_proxy.relay.wake.settings import WakeSettings
 from lightning_proxy.relay.wake.waker import Waker
@@ -26,7 +27,10 @@ async def receiver() -> AsyncIterator[Receiver]:
 async def waking(database: Database | None = None, **settings: Any) -> AsyncIterator[Waker]:
     chosen = {"cooldown": 0.05, "retry_first": 0.05, **settings}
     if database is not None:
-        async with Waker(WakeSettings(**chosen), POLICY, database) as waker:
+        async with (
+            Resolver() as resolver,
+            Waker(WakeSettings(**chosen), POLICY, resolver, database) as waker,
+        ):
             yield waker
     else:
         async with Database(":memory:") as own, waking(own, **settings) as waker:

@@ -1,7 +1,6 @@
 """Receivers that are slow, down, gone, elsewhere or too talkative: none costs another a wake-up."""
 
 import asyncio
-import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,15 @@ from hypothesis import strategies as st
 
 from lightning_proxy.relay import DialSettings
 from lightning_proxy.relay.dialler import DialPolicy
-from lightning_proxy.relay.wake.adapter import Failed
+from lightning_proxy.relay.resolver import Resolver
+from lightning_proxy.relay.wake.adapter import Delivered, Failed
 from lightning_proxy.relay.wake.http import GuardedHttp
 from lightning_proxy.relay.wake.settings import WakeSettings
 from lightning_proxy.rpc import RpcError, WakeByWebhook, WakeKind, WakeReason
+from tests.support import name_server
 from tests.support.certificates import certificate
 from tests.support.receivers import Receiver
-from tests.unit.relay.wake.conftest import waking
+from tests.unit.relay.wake.conftest import POLICY, waking
 
 WALLET, OTHER = b"\x02" + bytes(32), b"\x03" + bytes(32)
 ASKED = WakeReason.DELEGATION
@@ -176,7 +177,7 @@ async def test_tls_has_to_be_for_that_name(tmp_path: Path) -> None:
     ],
 )
 async def test_what_is_no_receiver(url: str) -> None:
-    async with GuardedHttp(STRICT, WakeSettings()) as http:
+    async with Resolver() as resolver, GuardedHttp(STRICT, resolver, WakeSettings()) as http:
         if "localhost" in url:
             # A name is only known for what it is when it was resolved.
             outcome = await http.post(url, b"", {})
@@ -205,38 +206,52 @@ async def test_what_is_no_receiver(url: str) -> None:
     ],
 )
 async def test_spellings_of_loopback_are_no_way_in(host: str) -> None:
-    async with GuardedHttp(STRICT, WakeSettings()) as http:
+    async with Resolver() as resolver, GuardedHttp(STRICT, resolver, WakeSettings()) as http:
         outcome = await http.post(f"https://{host}/", b"", {})
         # By ourselves, whatever the HTTP library makes of it.
         assert "can't be reached" not in str(outcome)
         assert isinstance(outcome, Failed)
 
 
-async def test_a_name_is_resolved_once_and_that_address_is_called(
-    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_name_is_resolved_once_and_that_address_is_called(receiver: Receiver) -> None:
     asked: list[str] = []
-    real = asyncio.get_running_loop().getaddrinfo
 
-    async def rebinding(host: str, port: int, **options: Any) -> Any:
-        if host != "rebinding.example":
-            return await real(host, port, **options)
+    def rebinding(host: str) -> list[str]:
         asked.append(host)
-        address = "1.1.1.1" if len(asked) == 1 else "127.0.0.1"
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+        return ["1.1.1.1" if len(asked) == 1 else "127.0.0.1"]
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", rebinding)
-    async with GuardedHttp(STRICT, WakeSettings(timeout=0.2)) as http:
+    async with (
+        name_server.resolver(rebinding) as resolver,
+        GuardedHttp(STRICT, resolver, WakeSettings(timeout=0.2)) as http,
+    ):
         await http.post(f"https://rebinding.example:{receiver.port}/", b"", {})
         outcome = await http.post(f"https://rebinding.example:{receiver.port}/", b"", {})
         assert "does not call" in str(outcome)
-    assert len(asked) == 2
+    assert asked == ["rebinding.example"] * 2
     assert receiver.pushes.empty()
+
+
+async def test_names_that_never_resolve_hold_up_nobody(receiver: Receiver) -> None:
+    settings = WakeSettings(timeout=2)
+    async with (
+        name_server.resolver(lambda host: None if host[0] == "s" else ["127.0.0.1"]) as resolver,
+        GuardedHttp(POLICY, resolver, settings) as http,
+    ):
+        slow = [
+            asyncio.create_task(http.post(f"https://s{number}.example/", b"", {}))
+            for number in range(100)
+        ]
+        await asyncio.sleep(0)
+        outcome = await http.post(f"http://localhost:{receiver.port}/", b"", {})
+        assert isinstance(outcome, Delivered)
+        assert await resolver.resolve("quick.example", 80) == ["127.0.0.1"]
+        assert not any(task.done() for task in slow)
+        assert all(isinstance(each, Failed) for each in await asyncio.gather(*slow))
 
 
 @given(st.text(max_size=60) | st.builds("https://{}".format, st.text(max_size=60)))
 async def test_any_text_is_a_url_or_an_error(text: str) -> None:
-    http = GuardedHttp(STRICT, WakeSettings())
+    http = GuardedHttp(STRICT, Resolver(), WakeSettings())
     try:
         assert http.check(text)
     except RpcError as error:
