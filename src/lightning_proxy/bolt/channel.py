@@ -177,6 +177,27 @@ class Channel:
         return depth == 0 or (self.confirmations or 0) >= depth
 
     @property
+    def may_be_funded(self) -> bool:
+        """Whether the funding transaction was ever seen, as far as anybody has said or shown.
+
+        What a chain shows now says too little: a spent output is gone, and after a restart
+        nothing was looked at yet. Either side says `channel_ready` of what it has seen.
+        """
+        return self.confirmations is not None or bool(self._channel_ready)
+
+    @property
+    def is_nothing_to_accepter(self) -> bool:
+        """Whether this side accepted it, the opener has not funded it, and nothing would be ours.
+
+        BOLT #2: then it may be forgotten once the opener gives it up.
+        """
+        return (
+            self.role is Role.ACCEPTER
+            and not self.may_be_funded
+            and self.balance_msat(Role.ACCEPTER) == 0
+        )
+
+    @property
     def needs(self) -> Need | None:
         """What only the signer can give, and is next; None: the peer, or the chain, is."""
         is_opener = self.role is Role.OPENER
@@ -381,6 +402,12 @@ class Channel:
         self._check_channel_id(message.channel_id)
         if self._reestablished is None or sender in self._reestablished:
             raise UnexpectedMessage("channel_reestablish comes once, after a reconnection")
+        if message.next_commitment_number == 0:
+            # LDK's way to say that it has no such channel any more, so that the other side ends it.
+            raise RequirementError(
+                "next_commitment_number",
+                "0: the sender has lost this channel, or wants it closed by force",
+            )
         # BOLT #2: these are the first commitments, and nothing was revoked.
         for field, wanted in (
             ("next_commitment_number", _NEXT_COMMITMENT),

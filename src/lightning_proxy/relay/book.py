@@ -136,7 +136,7 @@ class ChannelBook:
         """BOLT #2: a channel that its opener never funded needs no memory for ever."""
         if (
             channel.role is not Role.ACCEPTER
-            or channel.state is not ChannelState.SIGNED
+            or channel.may_be_funded
             or stored.created > time.time() - _UNFUNDED_FOR
             or self._source is None
             or not self.sees(channel)

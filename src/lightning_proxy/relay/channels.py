@@ -240,8 +240,7 @@ class SessionChannels:
             delegation.void(f"the peer failed the channel: {text}")
         if channel.state not in SIGNED:
             self._remove(channel)
-        elif channel.role is Role.ACCEPTER and channel.confirmations is None:
-            # BOLT #2: nothing of ours is in a channel whose funding the opener gave up.
+        elif channel.is_nothing_to_accepter:
             self._remove(channel)
             self._run(self._forget(channel))
 
@@ -272,7 +271,7 @@ class SessionChannels:
         if channel.state not in SIGNED:
             created = message if isinstance(message, messages.FundingCreated) else None
             self._drop(channel, opening_errors(channel, text, created))
-        elif channel.confirmations is None:
+        elif not channel.may_be_funded:
             # A peer that lost an unfunded channel says so each time: nothing is at stake, and its
             # other channels need the connection.
             data = printable(text).encode("ascii")

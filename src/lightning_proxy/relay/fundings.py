@@ -1,4 +1,4 @@
-"""What the chain shows of one session's channels, until they are ready."""
+"""What the chain shows of one session's channels, until they are ready and were seen."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -37,12 +37,8 @@ class Fundings:
         return self._seen.get(channel)
 
     def follow(self, channel: Channel) -> None:
-        """Watch a funding output until the channel is ready."""
-        if (
-            channel.state is not ChannelState.READY
-            and channel not in self._watched
-            and self._book.sees(channel)
-        ):
+        """Watch a funding output until the channel is ready, and the chain has shown it."""
+        if channel not in self._watched and self._book.sees(channel):
             self._watched[channel] = self._book.watch(
                 channel, lambda output: self._look(channel, output)
             )
@@ -82,7 +78,7 @@ class Fundings:
                     channel.funding_created.funding_output_index,
                 )
             self._seen[channel] = FundingSeen(output.confirmations, scid)
-        if channel.state is ChannelState.READY:
-            self._watched.pop(channel).unwatch()
-        else:
+        if channel.state is not ChannelState.READY:
             self._changed(channel)
+        elif output is not None:
+            self._watched.pop(channel).unwatch()

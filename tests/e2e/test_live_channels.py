@@ -1,0 +1,173 @@
+"""A channel that lives is never given up here, whatever a peer says about it.
+
+BOLT #2, "Message Retransmission": a node remembers a channel until its end is on the chain.
+"""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from lightning_proxy.bolt.messages import Error
+from lightning_proxy.bolt.messages import Warning as PeerWarning
+from lightning_proxy.chain.simulated import SimulatedChain
+from tests.e2e.test_channels import (
+    SECRET,
+    Incoming,
+    delegated,
+    lose,
+    received,
+    reestablish_answer,
+)
+from tests.support.peer import PeerConnection, ScriptedPeer
+from tests.support.relay import RawWallet, raw_wallet, relay
+
+
+@pytest.fixture
+async def chain() -> AsyncIterator[SimulatedChain]:
+    async with SimulatedChain() as simulated:
+        yield simulated
+
+
+@pytest.fixture(params=["chain", "no chain"])
+async def wallet(
+    request: pytest.FixtureRequest, chain: SimulatedChain, tmp_path: Path
+) -> AsyncIterator[RawWallet]:
+    settings: dict[str, Any] = {"store": str(tmp_path / "relay.sqlite")}
+    if request.param == "chain":
+        settings |= {"chain": chain.url, "chain_interval": 0.02}
+    async with relay(**settings) as server, raw_wallet(server.url, SECRET) as connected:
+        yield connected
+
+
+async def opened(
+    wallet: RawWallet, peer: ScriptedPeer, chain: SimulatedChain
+) -> tuple[Incoming, PeerConnection]:
+    """A channel that is ready."""
+    _, connection = await wallet.open_session(peer)
+    opening = Incoming(chain)
+    await opening.accept(wallet, connection)
+    await opening.sign(wallet, connection, await opening.create(wallet, connection))
+    chain.mine()
+    opening.peer.confirm()
+    # Without a chain of its own, the relay asks on the peer's word.
+    ready = opening.peer.say(opening.peer.channel_ready())
+    await connection.send(ready)
+    opening.wallet.hear(ready)
+    await opening.ready(wallet, connection, await delegated(wallet, "channel_ready"))
+    (info,) = await wallet.call("channels")
+    while info["state"] != "ready":
+        (info,) = await wallet.call("channels")
+    return opening, connection
+
+
+@pytest.mark.parametrize("reconnected", [False, True])
+async def test_an_error_does_not_make_it_forgotten(
+    wallet: RawWallet, peer: ScriptedPeer, chain: SimulatedChain, *, reconnected: bool
+) -> None:
+    opening, connection = await opened(wallet, peer, chain)
+    if reconnected:
+        await lose(wallet, connection)
+        _, connection = await wallet.open_session(peer)
+        await opening.reestablish(wallet, connection)
+    channel_id = opening.peer.channel.channel_id
+    error = Error(channel_id=channel_id, data=b"internal error").encode()
+    await connection.send(error)
+    while (await wallet.event_of("message"))["message"] != error.hex():
+        pass
+    (info,) = await wallet.call("channels")
+    assert info["channel_id"] == channel_id.hex()
+    assert info["state"] == "ready"
+    await lose(wallet, connection)
+    (info,) = await wallet.call("channels")
+    assert info["channel_id"] == channel_id.hex()
+    assert info["state"] == "ready"
+
+
+async def test_an_error_before_the_peer_saw_the_funding_does_not_either(
+    wallet: RawWallet, peer: ScriptedPeer, chain: SimulatedChain
+) -> None:
+    """`channel_ready` went one way: whoever said it has seen the funding transaction."""
+    _, connection = await wallet.open_session(peer)
+    opening = Incoming(chain)
+    await opening.accept(wallet, connection)
+    await opening.sign(wallet, connection, await opening.create(wallet, connection))
+    opening.peer.confirm()
+    await connection.send(opening.peer.say(opening.peer.channel_ready()))
+    await wallet.event_of("message")
+    await lose(wallet, connection)
+    _, connection = await wallet.open_session(peer)
+    await delegated(wallet, "reestablish")
+    channel_id = opening.peer.channel.channel_id
+    await connection.send(Error(channel_id=channel_id, data=b"no").encode())
+    await wallet.event_of("message")
+    (info,) = await wallet.call("channels")
+    assert info["channel_id"] == channel_id.hex()
+
+
+async def test_what_was_pushed_into_an_unfunded_channel_is_not_given_up(
+    wallet: RawWallet, peer: ScriptedPeer, chain: SimulatedChain
+) -> None:
+    """Its opener can fund it after it said `error`: part of it would be the wallet's."""
+    _, connection = await wallet.open_session(peer)
+    opening = Incoming(chain)
+    await opening.accept(wallet, connection, push_msat=200_000_000)
+    await opening.sign(wallet, connection, await opening.create(wallet, connection))
+    channel_id = opening.peer.channel.channel_id
+    await connection.send(Error(channel_id=channel_id, data=b"no").encode())
+    await wallet.event_of("message")
+    (info,) = await wallet.call("channels")
+    assert info["channel_id"] == channel_id.hex()
+
+
+async def test_an_unfunded_channel_in_which_nothing_is_ours_is_forgotten(
+    wallet: RawWallet, peer: ScriptedPeer, chain: SimulatedChain
+) -> None:
+    _, connection = await wallet.open_session(peer)
+    opening = Incoming(chain)
+    await opening.accept(wallet, connection)
+    created = opening.peer.say(opening.peer.funding_created())
+    await connection.send(created)
+    opening.wallet.hear(created)
+    await opening.sign(wallet, connection, await delegated(wallet, "funding_signed"))
+    assert len(await wallet.call("channels")) == 1
+    channel_id = opening.peer.channel.channel_id
+    await connection.send(Error(channel_id=channel_id, data=b"no").encode())
+    await wallet.event_of("message")
+    while await wallet.call("channels"):
+        pass
+
+
+async def test_a_peer_that_wants_it_closed_by_force_is_disconnected(
+    wallet: RawWallet, peer: ScriptedPeer, chain: SimulatedChain
+) -> None:
+    """LDK asks so: both numbers 0, and no secret (eclair 1730). `error` is the wallet's to say."""
+    opening, connection = await opened(wallet, peer, chain)
+    await lose(wallet, connection)
+    session_id, connection = await wallet.open_session(peer)
+    opening.peer.channel.disconnected()
+    question = await delegated(wallet, "reestablish")
+    says = opening.peer.channel.reestablish()
+    zero = msgspec.structs.replace(says, next_commitment_number=0)
+    await connection.send(zero.encode())
+    await wallet.answer(question, reestablish_answer(opening.wallet))
+    warning = await received(connection, PeerWarning)
+    assert warning.channel_id == bytes(32)
+    assert b"closed by force" in warning.data
+    closed = await wallet.event_of("closed")
+    assert closed["session_id"] == session_id
+    assert "closed by force" in closed["reason"]
+    (info,) = await wallet.call("channels")
+    assert info["state"] == "ready"
+
+
+async def test_the_wallet_may_fail_it(
+    wallet: RawWallet, peer: ScriptedPeer, chain: SimulatedChain
+) -> None:
+    opening, connection = await opened(wallet, peer, chain)
+    (info,) = await wallet.call("channels")
+    error = Error(channel_id=opening.peer.channel.channel_id, data=b"as the owner wants")
+    await wallet.call("send", session_id=info["session_id"], message=error.encode().hex())
+    assert await received(connection, Error) == error
