@@ -312,12 +312,13 @@ async def test_channel_messages_that_are_not_delegated_reach_the_wallet(
 ) -> None:
     session_id, connection = await wallet.open_session(peer)
     for message in (
-        Shutdown(channel_id=bytes(32), scriptpubkey=bytes(22)),
+        Shutdown(channel_id=b"\x0c" * 32, scriptpubkey=bytes(22)),
         # Of a channel that the relay doesn't know; the wallet may.
-        ChannelReady(channel_id=bytes(32), second_per_commitment_point=point()),
+        ChannelReady(channel_id=b"\x0d" * 32, second_per_commitment_point=point()),
     ):
         await connection.send(message.encode())
         assert (await wallet.event("message"))["message"] == message.encode().hex()
+        assert (await wallet.event("delegate"))["kind"] == "unknown_channel"
     reply = Error(channel_id=ALL_CHANNELS[:31] + b"\x01", data=b"no").encode()
     await wallet.call("send", session_id=session_id, message=reply.hex())
     assert await connection.receive() == reply
@@ -327,12 +328,12 @@ async def test_channel_messages_that_are_not_delegated_reach_the_wallet(
     "message",
     [
         FundingCreated(
-            temporary_channel_id=bytes(32),
+            temporary_channel_id=b"\x0c" * 32,
             funding_txid=bytes(32),
             funding_output_index=0,
             signature=bytes(64),
         ),
-        FundingSigned(channel_id=bytes(32), signature=bytes(64)),
+        FundingSigned(channel_id=b"\x0c" * 32, signature=bytes(64)),
         ACCEPT_CHANNEL,
     ],
     ids=lambda message: message.NAME,
@@ -346,6 +347,23 @@ async def test_the_opening_of_an_unknown_channel_gets_an_error(
     assert isinstance(error, Error)
     assert error.data == f"{message.NAME}: unknown channel".encode()
     await wallet.quiet()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        open_channel(temporary_channel_id=ALL_CHANNELS),
+        FundingSigned(channel_id=ALL_CHANNELS, signature=bytes(64)),
+    ],
+    ids=lambda message: message.NAME,
+)
+async def test_no_error_ever_names_all_channels(
+    wallet: RawWallet, peer: ScriptedPeer, message: Message
+) -> None:
+    """BOLT #1: it would fail the live ones, too."""
+    _, connection = await wallet.open_session(peer)
+    await connection.send(message.encode())
+    await warned_and_closed(connection, message.NAME)
 
 
 async def test_opening_v2_gets_an_error_for_that_channel(

@@ -20,6 +20,7 @@ from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.keys import recover_message_signer
 from lightning_proxy.relay import Inbox, Relay
 from lightning_proxy.rpc import (
+    FIRST_KINDS,
     NOTIFICATIONS,
     SUBPROTOCOL,
     Authenticate,
@@ -201,7 +202,7 @@ class WalletSocket:
         return WalletSettings(
             max_sessions=settings.max_sessions_per_wallet,
             max_sockets=settings.max_sockets_per_wallet,
-            deadlines=dict(settings.deadlines),
+            deadlines={kind.value: settings.deadline_of(kind) for kind in FIRST_KINDS},
             relay_node_id=self._relay.waker.identity.node_id.hex(),
             vapid_public_key=self._relay.waker.vapid_public_key,
         )

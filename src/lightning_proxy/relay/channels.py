@@ -14,6 +14,7 @@ from lightning_proxy.relay.book import SIGNED, ChannelBook
 from lightning_proxy.relay.delegation import Delegation, DelegationState
 from lightning_proxy.relay.fundings import Fundings
 from lightning_proxy.relay.questions import (
+    ALL_CHANNELS,
     ChannelKeysQuestion,
     ChannelReadyQuestion,
     FundingCreatedQuestion,
@@ -21,12 +22,12 @@ from lightning_proxy.relay.questions import (
     FundingTransactionQuestion,
     Question,
     ReestablishQuestion,
-    channel_error,
     opening_errors,
 )
 from lightning_proxy.relay.slots import SessionSlots
 from lightning_proxy.relay.store import StoreError
 from lightning_proxy.relay.text import printable
+from lightning_proxy.relay.unknown import UnknownChannels
 from lightning_proxy.rpc import ChannelInfo, DelegationKind, ErrorCode, RpcError
 
 if TYPE_CHECKING:
@@ -51,6 +52,15 @@ TYPES: Final = frozenset(
         messages.ChannelReady.TYPE,
         messages.ChannelReestablish.TYPE,
     }
+)
+#: Those that a peer says on a channel that both have signed. (`tx_*` belong to openings and splices
+#: that were never negotiated.)
+SIGNED_TYPES: Final = frozenset(
+    type_
+    for type_, kind in messages.MESSAGES.items()
+    if kind.LAYOUT.names[:1] == ("channel_id",)
+    and not kind.NAME.startswith("tx_")
+    and kind not in (messages.Error, messages.Warning, messages.FundingSigned)
 )
 #: What a peer begins on a channel that is ready, and nobody here can go on with yet.
 LATER_TYPES: Final = frozenset(
@@ -92,6 +102,7 @@ class SessionChannels:
         "_session",
         "_slots",
         "_tasks",
+        "_unknown",
         "_warned",
     )
 
@@ -107,12 +118,14 @@ class SessionChannels:
         self._slots = SessionSlots(session, book.slots)
         self._tasks: set[asyncio.Task[None]] = set()
         self._warned: set[Channel] = set()
+        max_open = session.settings.max_open_delegations_per_session
+        self._unknown = UnknownChannels(session, max_open)
         #: What came while the channels were being read from disk; None when they are there.
         self._early: list[tuple[int, bytes]] | None = None
 
     @property
     def open_delegations(self) -> int:
-        return len(self._delegations)
+        return len(self._delegations) + self._unknown.open_delegations
 
     def describe(self) -> list[ChannelInfo]:
         """What the API shows of them."""
@@ -155,6 +168,7 @@ class SessionChannels:
         """The connection is gone: what isn't signed by both is forgotten, the rest is stored."""
         for delegation in list(self._delegations.values()):
             delegation.void(f"the session is over: {reason}")
+        self._unknown.disconnected(reason)
         self._fundings.close()
         wallet = self._session.inbox.node_id
         if wallet is not None:
@@ -169,33 +183,31 @@ class SessionChannels:
         channel_id = message.temporary_channel_id
         session = self._session
         session.say(_log.debug, "open_channel", size=len(raw), channel_id=channel_id.hex())
-        if channel_id in self._by_id:
+        if channel_id == ALL_CHANNELS:
+            session.fail("open_channel: a temporary_channel_id of zeros means every channel")
+        elif channel_id in self._by_id:
             # An `error` for this id would fail the first opening too.
             session.fail("open_channel: this temporary_channel_id is in use")
         elif len(self._delegations) >= session.settings.max_open_delegations_per_session:
-            session.tell(channel_error(channel_id, "too many channels are being opened at once"))
+            session.fail_channel(channel_id, "too many channels are being opened at once")
         elif not self._has_room():
-            session.tell(channel_error(channel_id, "this node has all the channels it can"))
+            session.fail_channel(channel_id, "this node has all the channels it can")
         elif len(raw) > MAX_OPEN_CHANNEL:
-            session.tell(channel_error(channel_id, "this open_channel is too long"))
+            session.fail_channel(channel_id, "this open_channel is too long")
         else:
             channel = Channel(Role.ACCEPTER, session.features)
             try:
                 channel.receive(raw, message)
             except BoltError as error:
                 # What BOLT #2 forbids is not worth waking a wallet for.
-                session.tell(channel_error(channel_id, str(error)))
+                session.fail_channel(channel_id, str(error))
                 return
             self._by_id[channel_id] = channel
             self._advance(channel)
 
     def received(self, type_: int, raw: bytes, message: messages.Message) -> None:
         """One of `TYPES` came."""
-        if self._early is not None:
-            if len(self._early) >= _MAX_EARLY:
-                self._session.fail("too many messages about channels at once")
-            else:
-                self._early.append((type_, raw))
+        if self._holds_back(type_, raw):
             return
         assert isinstance(message, _Channelled)  # noqa: S101 - for the type checker
         channel_id = _channel_id_in(message)
@@ -224,12 +236,31 @@ class SessionChannels:
                 self._retransmit(channel)
         self._advance(channel)
 
-    def received_later(self, channel_id: bytes) -> None:
-        """One of `LATER_TYPES` came: better a clear word than a peer that waits for a minute."""
+    def received_signed(self, type_: int, raw: bytes) -> None:
+        """Another one of `SIGNED_TYPES` came: the wallet's alone as yet.
+
+        To what a peer begins, better a clear word than a peer that waits for a minute.
+        """
+        if self._holds_back(type_, raw):
+            return
+        self._session.pass_on(type_, memoryview(raw))
+        channel_id = raw[2:34]
         channel = self._by_id.get(channel_id)
-        if channel is not None and channel not in self._warned:
+        if channel is None:
+            self._unknown.received(channel_id, raw)
+        elif type_ in LATER_TYPES and channel not in self._warned:
             self._warned.add(channel)
             self._session.tell(messages.Warning(channel_id=channel_id, data=_LATER).encode())
+
+    def _holds_back(self, type_: int, raw: bytes) -> bool:
+        """Whether a message has to wait until the channels are read from disk."""
+        if self._early is None:
+            return False
+        if len(self._early) >= _MAX_EARLY:
+            self._session.fail("too many messages about channels at once")
+        else:
+            self._early.append((type_, raw))
+        return True
 
     def received_error(self, channel_id: bytes, text: str) -> None:
         """The peer failed a channel."""
@@ -248,10 +279,11 @@ class SessionChannels:
         self, channel_id: bytes, raw: bytes, message: messages.Message
     ) -> None:
         """About a channel that the relay doesn't know; the wallet's record is the authority."""
-        if isinstance(message, messages.ChannelReady | messages.ChannelReestablish):
+        if message.TYPE in SIGNED_TYPES:
             self._session.pass_on(message.TYPE, memoryview(raw))
+            self._unknown.received(channel_id, raw)
         else:
-            self._session.tell(channel_error(channel_id, f"{message.NAME}: unknown channel"))
+            self._session.fail_channel(channel_id, f"{message.NAME}: unknown channel")
 
     def _received_channel_ready(self, channel: Channel, raw: bytes) -> None:
         self._session.pass_on(messages.ChannelReady.TYPE, memoryview(raw))
@@ -292,7 +324,7 @@ class SessionChannels:
             channel.send(raw, message)
         except BoltError as error:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"That open_channel: {error}.") from None
-        if channel.channel_id in self._by_id:
+        if channel.channel_id in self._by_id or channel.channel_id == ALL_CHANNELS:
             raise RpcError(ErrorCode.INVALID_PARAMS, "This temporary_channel_id is in use.")
         if not self._has_room():
             raise RpcError(ErrorCode.LIMIT, "This wallet has all the channels it can.")

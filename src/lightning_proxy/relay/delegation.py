@@ -77,9 +77,10 @@ class Delegation:
         self.due = deadlines.add(self)
 
     @property
-    def lease(self) -> tuple[bytes, bytes]:
+    def lease(self) -> tuple[bytes, bytes] | None:
         """The peer's node id and the channel's temporary id: whose lease it is settled under."""
-        return bytes.fromhex(self._envelope.peer), self.question.channel.temporary_channel_id
+        leased_id = self.question.leased_id
+        return None if leased_id is None else (bytes.fromhex(self._envelope.peer), leased_id)
 
     @property
     def session_id(self) -> str:

@@ -232,14 +232,12 @@ class Inbox:
         self._tell_others(socket, Voided(delegation_id, "another device refused"))
 
     def _check_lease(self, socket: Socket, delegation: Delegation) -> None:
-        if self.node_id is not None:
-            channel = LeaseKey(self.node_id, *delegation.lease)
-            self._office.leases.check(channel, socket.device_key)
+        if self.node_id is not None and (lease := delegation.lease) is not None:
+            self._office.leases.check(LeaseKey(self.node_id, *lease), socket.device_key)
 
     def _settled_by(self, socket: Socket, delegation: Delegation) -> None:
-        if self.node_id is not None:
-            channel = LeaseKey(self.node_id, *delegation.lease)
-            self._office.leases.settled(channel, socket.device_key)
+        if self.node_id is not None and (lease := delegation.lease) is not None:
+            self._office.leases.settled(LeaseKey(self.node_id, *lease), socket.device_key)
 
     def _tell_others(self, socket: Socket, notification: Voided) -> None:
         for other in self.sockets:

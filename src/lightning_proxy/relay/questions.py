@@ -5,7 +5,7 @@ and makes of it the message for the peer.
 """
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from msgspec import Raw
 
@@ -26,6 +26,9 @@ from lightning_proxy.bolt.signing import parse_transaction
 from lightning_proxy.relay.text import printable
 from lightning_proxy.rpc import DelegationKind, ErrorCode, RpcError, decode_params
 
+#: BOLT #1: an `error` or `warning` for the all-zero channel id concerns every channel.
+ALL_CHANNELS: Final = bytes(32)
+
 _TIMED_OUT = "the wallet did not answer in time"
 
 
@@ -41,6 +44,11 @@ class Question:
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.channel_id = channel.channel_id
+
+    @property
+    def leased_id(self) -> bytes | None:
+        """The temporary id of the channel whose lease it is settled under; None: any device's."""
+        return self.channel.temporary_channel_id
 
     def settle(self, answer: Raw) -> list[bytes]:
         """Take the wallet's answer."""
@@ -200,6 +208,30 @@ class ReestablishQuestion(Question):
                 ),
             )
         )
+
+
+class UnknownChannelQuestion(Question):
+    """On a message about a channel that this relay has never heard of, or has lost."""
+
+    kind = DelegationKind.UNKNOWN_CHANNEL
+
+    def __init__(self, channel_id: bytes) -> None:
+        # There is no channel to say anything on.
+        self.channel_id = channel_id
+
+    @property
+    def leased_id(self) -> None:
+        return None
+
+    def settle(self, answer: Raw) -> list[bytes]:
+        decode_params(answer, rpc.ChannelKnown)
+        return []
+
+    def refuse(self, reason: str) -> list[bytes]:
+        return [channel_error(self.channel_id, reason)]
+
+    def expire(self) -> list[bytes]:
+        return []
 
 
 def accept_channel(

@@ -8,7 +8,7 @@ import structlog
 from lightning_proxy.bolt import messages
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.relay import channels, gossip
-from lightning_proxy.relay.questions import channel_error
+from lightning_proxy.relay.questions import ALL_CHANNELS
 from lightning_proxy.relay.text import printable
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 
-#: BOLT #1: an `error` or `warning` for the all-zero channel id concerns every channel.
-ALL_CHANNELS: Final = bytes(32)
 #: In an open_channel: after its type and the chain_hash (BOLT #2).
 _TEMPORARY_CHANNEL_ID: Final = slice(34, 66)
 #: A session's first errors and warnings are logged for the operator, later ones for debugging.
@@ -86,7 +84,7 @@ def received_open_channel(session: "Session", type: int, view: memoryview) -> No
         if len(channel_id) < len(ALL_CHANNELS):
             session.fail(str(malformed))
         else:
-            session.tell(channel_error(channel_id, str(malformed)))
+            session.fail_channel(channel_id, str(malformed))
     else:
         session.channels.received_open_channel(raw, cast("messages.OpenChannel", open_channel))
 
@@ -97,20 +95,17 @@ def received_for_channel(session: "Session", type: int, view: memoryview) -> Non
         session.channels.received(type, bytes(view), message)
 
 
-def received_for_later(session: "Session", type: int, view: memoryview) -> None:
+def received_for_signed(session: "Session", type: int, view: memoryview) -> None:
     """Payments and closing are the wallet's alone as yet."""
-    session.pass_on(type, view)
-    if session.own_channels is not None:
-        session.own_channels.received_later(bytes(view[2:34]))
+    if session.decode(messages.Message, view) is not None:
+        session.channels.received_signed(type, bytes(view))
 
 
 def received_open_channel2(session: "Session", type: int, view: memoryview) -> None:
     """Opening v2 was never offered; the peer gets an `error` for that channel, not a hang."""
     open_channel = session.decode(messages.OpenChannel2, view)
     if open_channel is not None:
-        session.tell(
-            channel_error(open_channel.temporary_channel_id, "dual funding is not supported")
-        )
+        session.fail_channel(open_channel.temporary_channel_id, "dual funding is not supported")
 
 
 def _pass_on(session: "Session", type: int, view: memoryview) -> None:
@@ -133,8 +128,8 @@ UNLESS_RAW: Final[dict[int, Handler]] = {
     **dict.fromkeys(gossip.GOSSIP_TYPES, received_gossip),
     **dict.fromkeys(gossip.QUERY_TYPES, received_query),
     messages.OpenChannel.TYPE: received_open_channel,
+    **dict.fromkeys(channels.SIGNED_TYPES, received_for_signed),
     **dict.fromkeys(channels.TYPES, received_for_channel),
-    **dict.fromkeys(channels.LATER_TYPES, received_for_later),
     messages.OpenChannel2.TYPE: received_open_channel2,
     # Peer storage is a feature that the relay never offers.
     messages.PeerStorage.TYPE: received_other,

@@ -31,6 +31,7 @@ from lightning_proxy.relay.store.inbox import InboxStore
 from lightning_proxy.relay.wake.waker import Waker
 from lightning_proxy.rpc import (
     ChannelInfo,
+    DelegationKind,
     DirectionState,
     ErrorCode,
     LeaseLost,
@@ -55,7 +56,7 @@ class Relay:
         policy = DialPolicy(settings.dial, relay_on_loopback=on_loopback)
         self._resolver = Resolver()
         self._dialler = Dialler(settings.dial, policy, self._resolver)
-        self._deadlines = {kind: Deadlines(seconds) for kind, seconds in settings.deadlines.items()}
+        self._deadlines = {kind: Deadlines(settings.deadline_of(kind)) for kind in DelegationKind}
         self._database = Database(settings.store or IN_MEMORY)
         self.devices = Devices(self._database, settings.max_devices_per_wallet)
         self.waker = Waker(settings.wake, policy, self._resolver, self._database)

@@ -23,7 +23,7 @@ from lightning_proxy.relay.dialler import Dialler
 from lightning_proxy.relay.inbox import Inbox
 from lightning_proxy.relay.own_init import OwnInit
 from lightning_proxy.relay.presence import Presence
-from lightning_proxy.relay.questions import Question
+from lightning_proxy.relay.questions import ALL_CHANNELS, Question, channel_error
 from lightning_proxy.relay.settings import RelaySettings
 from lightning_proxy.relay.text import printable
 from lightning_proxy.rpc import (
@@ -318,8 +318,16 @@ class Session:
         By a `warning`: an `error` for the all-zero channel id would fail every channel.
         """
         text = printable(reason).encode("ascii")
-        self.tell(messages.Warning(channel_id=received.ALL_CHANNELS, data=text).encode())
+        self.tell(messages.Warning(channel_id=ALL_CHANNELS, data=text).encode())
         self.close(f"closed for what the peer sent: {reason}")
+
+    def fail_channel(self, channel_id: bytes, reason: str) -> None:
+        """Tell the peer that this channel, which is none here, fails."""
+        if channel_id == ALL_CHANNELS:
+            # An `error` by that name would fail all channels, the live ones too.
+            self.fail(reason)
+        else:
+            self.tell(channel_error(channel_id, reason))
 
     def close(self, reason: str) -> None:
         """End the session after what is queued was sent."""

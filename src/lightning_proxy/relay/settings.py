@@ -21,6 +21,7 @@ _DEADLINES = {
     DelegationKind.FUNDING_TRANSACTION: 3600.0,
     DelegationKind.CHANNEL_READY: 3600.0,
     DelegationKind.REESTABLISH: 55.0,
+    DelegationKind.UNKNOWN_CHANNEL: 55.0,
 }
 
 
@@ -73,7 +74,7 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ping_interval: Seconds = 40.0
     #: A ping unanswered for this long ends the session; lnd allows 30 s.
     pong_timeout: Seconds = 30.0
-    #: For the wallet's answer, by kind.
+    #: For the wallet's answer, by kind; for a kind that isn't named, the default.
     deadlines: dict[DelegationKind, Seconds] = field(default_factory=lambda: dict(_DEADLINES))
     max_sessions: Count = 16_000
     max_sessions_per_wallet: Count = 100
@@ -103,3 +104,7 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     #: A wallet socket that is behind and takes nothing for this long is closed: less than any peer
     #: waits for its pong.
     wallet_stall_timeout: Seconds = 10.0
+
+    def deadline_of(self, kind: DelegationKind) -> float:
+        """Seconds for the wallet's answer to a question of this kind."""
+        return self.deadlines.get(kind, _DEADLINES[kind])

@@ -53,6 +53,7 @@ from lightning_proxy.rpc.jsonrpc import (
 )
 from lightning_proxy.rpc.types import (
     ANSWERS,
+    FIRST_KINDS,
     Adopt,
     Answer,
     Authenticate,
@@ -60,6 +61,7 @@ from lightning_proxy.rpc.types import (
     Challenge,
     ChannelInfo,
     ChannelKeys,
+    ChannelKnown,
     ChannelReady,
     Channels,
     Close,
@@ -97,6 +99,7 @@ SUBPROTOCOL = "lightning-proxy.v1"
 
 __all__ = [
     "ANSWERS",
+    "FIRST_KINDS",
     "NOTIFICATIONS",
     "PATH",
     "SUBPROTOCOL",
@@ -110,6 +113,7 @@ __all__ = [
     "Challenge",
     "ChannelInfo",
     "ChannelKeys",
+    "ChannelKnown",
     "ChannelReady",
     "Channels",
     "Close",

@@ -81,6 +81,11 @@ class DelegationKind(StrEnum):
     FUNDING_TRANSACTION = "funding_transaction"  # on funding_signed, likewise
     CHANNEL_READY = "channel_ready"  # on enough confirmations
     REESTABLISH = "reestablish"  # on a new connection, for each channel
+    UNKNOWN_CHANNEL = "unknown_channel"  # on a message about a channel that the relay lacks
+
+
+#: Those that wallets of 0.1 know: they can't read a list of deadlines that has others.
+FIRST_KINDS: Final = frozenset(DelegationKind) - {DelegationKind.UNKNOWN_CHANNEL}
 
 
 class Challenge(Struct, frozen=True):
@@ -106,8 +111,9 @@ class WalletSettings(Struct, frozen=True):
 
     max_sessions: int
     max_sockets: int
-    #: Seconds that the relay waits for the answer to a delegation, by kind.
-    deadlines: dict[DelegationKind, float]
+    #: Seconds that the relay waits for the answer to a delegation, by kind; of kinds that came
+    #: after the first version, each delegation says it by itself.
+    deadlines: dict[str, float]
     #: Whose signature webhooks have.
     relay_node_id: NodeId | None = None
     #: For a browser's `PushManager.subscribe`; none: this relay has no Web Push.
@@ -325,6 +331,13 @@ class Reestablish(Struct, frozen=True, kw_only=True):
     my_current_per_commitment_point: Point
 
 
+class ChannelKnown(Struct, frozen=True):
+    """The answer to `unknown_channel`: the wallet has that channel, so nothing is said of it.
+
+    A wallet that has no such channel refuses, and the peer gets an `error` for it (BOLT #1).
+    """
+
+
 #: What answers a delegation of each kind.
 ANSWERS: Final[dict[DelegationKind, type[Struct]]] = {
     DelegationKind.CHANNEL_KEYS: ChannelKeys,
@@ -333,9 +346,16 @@ ANSWERS: Final[dict[DelegationKind, type[Struct]]] = {
     DelegationKind.FUNDING_TRANSACTION: FundingTransaction,
     DelegationKind.CHANNEL_READY: ChannelReady,
     DelegationKind.REESTABLISH: Reestablish,
+    DelegationKind.UNKNOWN_CHANNEL: ChannelKnown,
 }
 Answer: TypeAlias = (
-    ChannelKeys | FundingCreated | FundingSigned | FundingTransaction | ChannelReady | Reestablish
+    ChannelKeys
+    | FundingCreated
+    | FundingSigned
+    | FundingTransaction
+    | ChannelReady
+    | Reestablish
+    | ChannelKnown
 )
 
 

@@ -38,6 +38,7 @@ _ASKED: Final = {
     DelegationKind.CHANNEL_READY: "The funding of the channel with {peer} is deep enough, says the "
     "relay",
     DelegationKind.REESTABLISH: "Connected to {peer} again: where does our channel stand?",
+    DelegationKind.UNKNOWN_CHANNEL: "{peer} goes on with a channel that the relay doesn't have",
 }
 _ANSWERED: Final = {
     DelegationKind.CHANNEL_KEYS: "Accepted the channel of {peer}",
@@ -47,6 +48,7 @@ _ANSWERED: Final = {
     "{peer}",
     DelegationKind.CHANNEL_READY: "Our side of the channel with {peer} is ready",
     DelegationKind.REESTABLISH: "Told {peer} where our channel stands",
+    DelegationKind.UNKNOWN_CHANNEL: "This wallet has that channel with {peer}",
 }
 _FUNDING: Final = {
     FundingChange.SEEN: "waits for confirmations",

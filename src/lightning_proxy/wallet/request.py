@@ -199,6 +199,14 @@ class ReestablishRequest(Request):
     _types = (FundingSigned, ChannelReady)
 
 
+class UnknownChannelRequest(_AboutOneMessage):
+    """`unknown_channel`: the peer goes on with a channel that the relay doesn't have."""
+
+    __slots__ = ()
+    kind = DelegationKind.UNKNOWN_CHANNEL
+    _types = (Message,)
+
+
 #: The question of each kind.
 REQUESTS: Final[Mapping[DelegationKind, type[Request]]] = MappingProxyType(
     {
@@ -210,6 +218,7 @@ REQUESTS: Final[Mapping[DelegationKind, type[Request]]] = MappingProxyType(
             FundingTransactionRequest,
             ChannelReadyRequest,
             ReestablishRequest,
+            UnknownChannelRequest,
         )
     }
 )
@@ -229,9 +238,7 @@ def _channel_id_in(message: Message) -> bytes | None:
     match message:
         case OpenChannel() | AcceptChannel() | FundingCreated():
             return message.temporary_channel_id
-        case FundingSigned() | ChannelReady():
-            return message.channel_id
-    return None
+    return getattr(message, "channel_id", None)
 
 
 def _the(message: Message, kind: type[M]) -> M:

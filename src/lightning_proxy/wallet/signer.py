@@ -33,6 +33,7 @@ from lightning_proxy.wallet.request import (
     ReestablishRequest,
     Refusal,
     Request,
+    UnknownChannelRequest,
     chain_of,
 )
 from lightning_proxy.wallet.slots import take_used
@@ -74,6 +75,12 @@ class Signer(Protocol):
     async def reestablish(self, request: ReestablishRequest) -> rpc.Reestablish:
         """Where the wallet's record of the channel stands."""
 
+    async def unknown_channel(self, request: UnknownChannelRequest) -> rpc.ChannelKnown:
+        """Whether this wallet has a channel that the relay doesn't: if not, a `Refusal`.
+
+        The refusal fails the channel at the peer, so that it gets its money out (BOLT #1).
+        """
+
     async def slot_used(self, used: rpc.SlotUsed, features: Features) -> str | None:
         """A channel was accepted with an answer that this wallet left.
 
@@ -83,20 +90,12 @@ class Signer(Protocol):
 
 async def ask(signer: Signer, request: Request) -> rpc.Answer:
     """Put a request of any kind to a signer; raises what its method raises."""
-    match request:
-        case ChannelKeysRequest():
-            return await signer.channel_keys(request)
-        case FundingSignedRequest():
-            return await signer.funding_signed(request)
-        case FundingCreatedRequest():
-            return await signer.funding_created(request)
-        case FundingTransactionRequest():
-            return await signer.funding_transaction(request)
-        case ChannelReadyRequest():
-            return await signer.channel_ready(request)
-        case ReestablishRequest():
-            return await signer.reestablish(request)
-    raise LeftOpen
+    # A method has its kind's name. A signer that was written for an earlier version lacks some.
+    method = getattr(signer, request.kind.value, None)
+    if method is None:
+        raise LeftOpen
+    answer: rpc.Answer = await method(request)
+    return answer
 
 
 class KeySigner:
@@ -188,6 +187,14 @@ class KeySigner:
             return partial(steps.reestablish, request=request)
 
         return await self._answer(request, judge, rpc.Reestablish)
+
+    async def unknown_channel(self, request: UnknownChannelRequest) -> rpc.ChannelKnown:
+        """By the record."""
+
+        async def judge() -> MakeAnswer:
+            return partial(steps.know, request=request)
+
+        return await self._answer(request, judge, rpc.ChannelKnown)
 
     async def slot_used(self, used: rpc.SlotUsed, features: Features) -> str | None:
         """Checks all that the relay says, and puts the channel in the record if it holds."""

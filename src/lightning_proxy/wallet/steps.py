@@ -42,6 +42,7 @@ from lightning_proxy.wallet.request import (
     ReestablishRequest,
     Refusal,
     Request,
+    UnknownChannelRequest,
 )
 
 HTLC_MINIMUM_MSAT: Final = 1
@@ -225,6 +226,14 @@ def reestablish(ledger: Ledger, request: ReestablishRequest) -> tuple[int, bytes
         my_current_per_commitment_point=numbers.my_current_per_commitment_point.hex(),
     )
     return stored.index, msgspec.json.encode(answer)
+
+
+def know(ledger: Ledger, request: UnknownChannelRequest) -> tuple[int, bytes]:
+    """`unknown_channel`: whether the record has it; raises `Refusal` where it doesn't."""
+    stored = ledger.funded(request.peer, request.channel_id)
+    if stored is None:
+        raise Refusal("this node has no such channel")
+    return stored.index, msgspec.json.encode(rpc.ChannelKnown())
 
 
 # ---- what is said ----
