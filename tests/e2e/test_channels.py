@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from btclib.tx import Tx, TxIn
 
 from lightning_proxy.api import Server
 from lightning_proxy.bolt.channel import ChannelState
@@ -248,6 +249,51 @@ async def test_a_wallet_opens_a_channel(
     await connection.send(theirs.say(theirs.channel_ready()))
     await wallet.event("message")
     assert theirs.channel.state is ChannelState.READY
+
+
+async def test_a_transaction_that_the_chain_refuses_for_now_goes_with_a_later_block(
+    wallet: RawWallet, peer: ScriptedPeer, chain: SimulatedChain
+) -> None:
+    session_id, connection = await wallet.open_session(peer)
+    ours, theirs = Side(Role.OPENER), Side(Role.ACCEPTER)
+    raw = ours.say(ours.open_channel(funding_satoshis=FUNDING_SAT))
+    await wallet.call("open_channel", session_id=session_id, message=raw.hex())
+    theirs.hear(await connection.receive())
+    accept = theirs.say(theirs.accept_channel())
+    await connection.send(accept)
+    question = await delegated(wallet, "funding_created")
+    ours.hear(accept)
+    elsewhere = SimulatedChain()
+    elsewhere.mine(10)
+    transaction, _ = elsewhere.faucet(ours.channel.funding_scriptpubkey, FUNDING_SAT)
+    now = parse_transaction(transaction)
+    coin = now.vin[0]
+    # Not before the block after the next one.
+    tx_in = TxIn(coin.prev_out, b"", 0, coin.script_witness)
+    later = Tx(now.version, chain.tip.height + 1, [tx_in], now.vout)
+    created = ours.funding_created(later.id[::-1], 0)
+    ours.say(created)
+    answer = {"funding_txid": created.funding_txid.hex(), "funding_output_index": 0}
+    await wallet.answer(question, {**answer, "signature": created.signature.hex()})
+    theirs.hear(await connection.receive())
+    await connection.send(theirs.say(theirs.funding_signed()))
+    chain._sources.update(elsewhere._sources)
+    question = await delegated(wallet, "funding_transaction")
+    raw = later.serialize(include_witness=True)
+    await wallet.answer(question, {"transaction": raw.hex()})
+    refused = await wallet.event("funding_refused")
+    assert refused == {
+        "channel_id": theirs.channel.channel_id.hex(),
+        "peer": peer.node_id.hex(),
+        "reason": "sendrawtransaction RPC error: non-final",
+        "final": False,
+    }
+    assert not chain.mempool
+    chain.mine()
+    while not chain.mempool:
+        await wallet.call("sessions")
+    chain.mine()
+    await delegated(wallet, "channel_ready")
 
 
 async def test_the_peer_comes_back_at_each_step(

@@ -42,6 +42,7 @@ METHODS: dict[str, tuple[type, type | None, str]] = {
     "voided": (rpc.Voided, None, "relay"),
     "session_lost": (rpc.SessionLost, None, "relay"),
     "slot_used": (rpc.SlotUsed, None, "relay"),
+    "funding_refused": (rpc.FundingRefused, None, "relay"),
     "lease_lost": (rpc.LeaseLost, None, "relay"),
     "rejected": (rpc.Rejected, None, "relay"),
 }

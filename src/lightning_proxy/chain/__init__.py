@@ -1,6 +1,7 @@
 """What relay and wallet know of the blockchain: sources, what watches outputs, a simulation."""
 
 from lightning_proxy.chain.opening import open_source
+from lightning_proxy.chain.publish import publish
 from lightning_proxy.chain.source import (
     MINIMUM_FEERATE_PER_KW,
     BroadcastRejected,
@@ -23,4 +24,5 @@ __all__ = [
     "Tip",
     "WatchedOutput",
     "open_source",
+    "publish",
 ]

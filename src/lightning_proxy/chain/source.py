@@ -7,6 +7,8 @@ stand as explorers print them.
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from lightning_proxy.chain.rejections import is_final
+
 #: What a Bitcoin node takes at least to relay a transaction: a satoshi a virtual byte is 250 a
 #: thousand weight units, and 253 is what remains above it once nodes have rounded weights up.
 MINIMUM_FEERATE_PER_KW: Final = 253
@@ -18,6 +20,11 @@ class ChainError(Exception):
 
 class BroadcastRejected(ChainError):
     """The source looked at a transaction and doesn't want it; the sentence has its reason."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it never will; what it refuses for now may do with a later block."""
+        return is_final(str(self))
 
 
 @dataclass(frozen=True, slots=True)

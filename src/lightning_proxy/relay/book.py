@@ -20,11 +20,14 @@ from lightning_proxy.chain import (
     OutputWatch,
     WatchedOutput,
     open_source,
+    publish,
 )
 from lightning_proxy.relay.devices import LeaseKey, Leases
 from lightning_proxy.relay.settings import RelaySettings
 from lightning_proxy.relay.slots import Slots
 from lightning_proxy.relay.store import ChannelStore, Database, StoredChannel
+from lightning_proxy.relay.text import printable
+from lightning_proxy.rpc import ErrorCode, FundingRefused, Notification, RpcError
 
 if TYPE_CHECKING:
     from lightning_proxy.relay.session import Session
@@ -35,18 +38,25 @@ _log = structlog.get_logger()
 SIGNED: Final = frozenset({ChannelState.SIGNED, ChannelState.READY})
 #: BOLT #2 says 2016 blocks, which are two weeks; in seconds.
 _UNFUNDED_FOR: Final = 14 * 86_400.0
-#: Seconds between attempts to broadcast while the chain source can't be reached.
-_BROADCAST_RETRY: Final = 10.0
+#: Funding transactions that may wait for the chain at once.
+_MAX_BROADCASTS: Final = 1000
 
 
 class ChannelBook:
-    """Use as an async context manager, within the database's.
+    """Use as an async context manager, within the database's; `tell` notifies a wallet (node id).
 
     Entering raises `StoreError`, `ChainError`, `ValueError`.
     """
 
-    def __init__(self, settings: RelaySettings, database: Database, leases: Leases) -> None:
+    def __init__(
+        self,
+        settings: RelaySettings,
+        database: Database,
+        leases: Leases,
+        tell: Callable[[bytes, Notification], None],
+    ) -> None:
         self._leases = leases
+        self._tell = tell
         self._settings = settings
         self._store = ChannelStore(database)
         self.slots = Slots(database, settings.max_slots_per_wallet)
@@ -57,7 +67,8 @@ class ChannelBook:
         self._of: Counter[bytes] = Counter()
         #: Whose connection a wallet's (node id) channels with a peer (likewise) are on.
         self.holders: dict[tuple[bytes, bytes], Session] = {}
-        self._broadcasts: set[asyncio.Task[None]] = set()
+        #: By channel.
+        self._broadcasts: dict[bytes, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -161,29 +172,40 @@ class ChannelBook:
         created = channel.funding_created
         return self._watch.watch(created.funding_txid, created.funding_output_index, changed)
 
-    def broadcast(self, transaction: bytes) -> None:
-        """Publish a transaction, as soon as the chain source takes it."""
-        task = asyncio.create_task(self._broadcast(transaction))
-        self._broadcasts.add(task)
-        task.add_done_callback(self._broadcasts.discard)
+    def broadcast(self, wallet: bytes, peer: bytes, channel: Channel, transaction: bytes) -> None:
+        """Publish a channel's funding transaction, as soon as the chain source takes it.
 
-    async def _broadcast(self, transaction: bytes) -> None:
+        The wallet is told when it doesn't. A restart forgets it: then the wallet is asked again.
+        Raises `RpcError` (limit).
+        """
+        former = self._broadcasts.get(channel.channel_id)
+        if former is not None and not former.done():
+            return
+        if len(self._broadcasts) >= _MAX_BROADCASTS:
+            raise RpcError(ErrorCode.LIMIT, "Too many transactions wait for the chain; try later.")
+
+        def refused(error: BroadcastRejected) -> None:
+            told = FundingRefused(
+                channel_id=channel.channel_id.hex(),
+                peer=peer.hex(),
+                reason=printable(str(error)),
+                final=error.is_final,
+            )
+            self._tell(wallet, told)
+
+        task = asyncio.create_task(self._broadcast(transaction, refused))
+        self._broadcasts[channel.channel_id] = task
+        task.add_done_callback(lambda _: self._broadcasts.pop(channel.channel_id, None))
+
+    async def _broadcast(
+        self, transaction: bytes, refused: Callable[[BroadcastRejected], None]
+    ) -> None:
         assert self._source is not None  # noqa: S101 - who broadcasts has asked `sees`
-        while True:
-            try:
-                txid = await self._source.broadcast(transaction)
-            except BroadcastRejected as error:
-                _log.error("broadcast_rejected", reason=str(error))
-                return
-            except ChainError as error:
-                _log.warning("broadcast_delayed", reason=str(error))
-                await asyncio.sleep(_BROADCAST_RETRY)
-            else:
-                _log.info("broadcast", txid=txid[::-1].hex())
-                self._watch.poke()
-                return
+        interval = self._settings.chain_interval
+        if await publish(self._source, transaction, refused, interval=interval):
+            self._watch.poke()
 
     async def _stop_broadcasts(self) -> None:
-        for task in self._broadcasts:
+        for task in list(self._broadcasts.values()):
             task.cancel()
-        await asyncio.gather(*self._broadcasts, return_exceptions=True)
+        await asyncio.gather(*self._broadcasts.values(), return_exceptions=True)

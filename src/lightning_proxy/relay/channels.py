@@ -371,9 +371,15 @@ class SessionChannels:
         if need is None:
             return None
         if need is Need.FUNDING_TRANSACTION:
-            broadcast = self._book.broadcast if self._book.sees(channel) else None
-            return FundingTransactionQuestion(channel, broadcast)
+            return FundingTransactionQuestion(
+                channel, self._broadcast if self._book.sees(channel) else None
+            )
         return _QUESTIONS[need](channel)
+
+    def _broadcast(self, channel: Channel, transaction: bytes) -> None:
+        wallet = self._session.inbox.node_id
+        assert wallet is not None  # noqa: S101 - nobody else's answer got us here
+        self._book.broadcast(wallet, self._session.peer.node_id, channel, transaction)
 
     def _over(self, delegation: Delegation, sentence: str, replies: list[bytes]) -> None:
         """The wallet answered, or didn't: the peer gets what follows from that."""

@@ -144,7 +144,9 @@ class FundingTransactionQuestion(Question):
 
     kind = DelegationKind.FUNDING_TRANSACTION
 
-    def __init__(self, channel: Channel, broadcast: Callable[[bytes], None] | None) -> None:
+    def __init__(
+        self, channel: Channel, broadcast: Callable[[Channel, bytes], None] | None
+    ) -> None:
         super().__init__(channel)
         self._broadcast = broadcast
 
@@ -158,7 +160,7 @@ class FundingTransactionQuestion(Question):
                     ErrorCode.ANSWER_INVALID,
                     "This relay has no chain source: broadcast the transaction yourself.",
                 )
-            self._broadcast(raw)
+            self._broadcast(self.channel, raw)
         self.channel.published()
         return []
 

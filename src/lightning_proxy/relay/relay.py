@@ -35,6 +35,7 @@ from lightning_proxy.rpc import (
     DirectionState,
     ErrorCode,
     LeaseLost,
+    Notification,
     RpcError,
     SessionInfo,
 )
@@ -81,7 +82,7 @@ class Relay:
             await stack.enter_async_context(self._resolver)
             await stack.enter_async_context(self._database)
             self._book = await stack.enter_async_context(
-                ChannelBook(self.settings, self._database, self.devices.leases)
+                ChannelBook(self.settings, self._database, self.devices.leases, self._tell_wallet)
             )
             store = InboxStore(self._database)
             self.journal = Journal(store, self._database.run)
@@ -142,6 +143,11 @@ class Relay:
         if inbox is None:
             inbox = self._inboxes[node_id] = self._new_inbox(node_id)
         return inbox
+
+    def _tell_wallet(self, node_id: bytes, notification: Notification) -> None:
+        inbox = self.inbox_of(node_id)
+        inbox.notify(notification)
+        self.forget_if_idle(inbox)
 
     def forget_if_idle(self, inbox: Inbox) -> None:
         """Let go of a wallet that has nothing here; of one for which messages wait, later."""

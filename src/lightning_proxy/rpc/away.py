@@ -169,6 +169,24 @@ class SlotUsed(Struct, frozen=True, kw_only=True):
     position: Position = 0
 
 
+# ---- the chain ----
+
+
+class FundingRefused(Struct, frozen=True, kw_only=True):
+    """relay → wallet: the relay's chain source does not take the funding transaction.
+
+    Not `final`: it is tried again with each block. Final: it never will; it can be funded by
+    nobody but the wallet.
+    """
+
+    channel_id: Key
+    peer: NodeId
+    #: The source's own words.
+    reason: Annotated[str, Meta(max_length=1000)]
+    final: bool
+    position: Position = 0
+
+
 # ---- presence ----
 
 
@@ -253,5 +271,6 @@ NOTIFICATIONS: Final[dict[type[Struct], str]] = {
     Voided: "voided",
     SessionLost: "session_lost",
     SlotUsed: "slot_used",
+    FundingRefused: "funding_refused",
 }
-Notification: TypeAlias = PeerMessage | Closed | Voided | SessionLost | SlotUsed
+Notification: TypeAlias = PeerMessage | Closed | Voided | SessionLost | SlotUsed | FundingRefused

@@ -18,7 +18,13 @@ from lightning_proxy.bolt.messages import (
     Message,
     decode,
 )
-from lightning_proxy.chain import ChainError, Output, OutputWatch, WatchedOutput
+from lightning_proxy.chain import (
+    BroadcastRejected,
+    Output,
+    OutputWatch,
+    WatchedOutput,
+    publish,
+)
 from lightning_proxy.rpc import ChannelInfo
 from lightning_proxy.wallet.confirmations import OwnChain, difference_of
 from lightning_proxy.wallet.events import (
@@ -27,6 +33,7 @@ from lightning_proxy.wallet.events import (
     Event,
     FundingChange,
     FundingChanged,
+    FundingNotTaken,
 )
 from lightning_proxy.wallet.record import Ledger, Record, StoredChannel
 from lightning_proxy.wallet.request import Refusal, chain_of
@@ -107,6 +114,11 @@ class WalletChannels:
         if found is not None:
             self._advanced(found, found.channel())
 
+    async def look_again(self) -> None:
+        """A question was refused: its channel's transaction may have to be sent all the same."""
+        for stored in await self._record.channels():
+            self._follow(stored, stored.channel())
+
     async def _hear(
         self,
         peer: bytes,
@@ -184,14 +196,10 @@ class WalletChannels:
             task.add_done_callback(self._broadcasts.discard)
 
     async def _broadcast(self, chain: OwnChain, channel: Channel, transaction: bytes) -> None:
-        try:
-            await chain.broadcast(transaction)
-        except ChainError as error:
-            _log.warning(
-                "funding_not_broadcast",
-                channel_id=channel.channel_id.hex(),
-                reason=str(error),
-            )
+        def refused(error: BroadcastRejected) -> None:
+            self._emit(FundingNotTaken(channel.channel_id, str(error), error.is_final))
+
+        await publish(chain.source, transaction, refused, interval=self._watch_interval)
 
     async def _stop_broadcasts(self) -> None:
         for task in self._broadcasts:

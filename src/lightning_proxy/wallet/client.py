@@ -30,6 +30,7 @@ from lightning_proxy.rpc import (
     Done,
     Envelope,
     ErrorCode,
+    FundingRefused,
     Handshake,
     HandshakeDone,
     LeaseLost,
@@ -421,6 +422,8 @@ class Wallet:
                 self._delegations.void(notification)
             case SessionLost():
                 self._session_over(notification.session_id, "the relay was restarted")
+                self._events.put(notification)
+            case FundingRefused():
                 self._events.put(notification)
             case SlotUsed():
                 # Before anything that may rest on it.

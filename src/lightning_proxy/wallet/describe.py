@@ -7,7 +7,15 @@ import msgspec
 
 from lightning_proxy.bolt.features import Features
 from lightning_proxy.bolt.messages import to_dict
-from lightning_proxy.rpc import DelegationKind, LeaseLost, Rejected, SessionLost, SlotUsed, Voided
+from lightning_proxy.rpc import (
+    DelegationKind,
+    FundingRefused,
+    LeaseLost,
+    Rejected,
+    SessionLost,
+    SlotUsed,
+    Voided,
+)
 from lightning_proxy.wallet.events import (
     Answered,
     ChannelOpened,
@@ -17,6 +25,7 @@ from lightning_proxy.wallet.events import (
     Event,
     FundingChange,
     FundingChanged,
+    FundingNotTaken,
     MessageReceived,
     PeerConnected,
     PeerUnreachable,
@@ -125,7 +134,13 @@ def _while_away(event: SessionLost | SlotUsed | LeaseLost) -> tuple[dict[str, An
 
 
 def _about_a_channel(
-    event: FundingChanged | ChannelOpened | ChannelProblem | PeerConnected | PeerUnreachable,
+    event: FundingChanged
+    | FundingNotTaken
+    | FundingRefused
+    | ChannelOpened
+    | ChannelProblem
+    | PeerConnected
+    | PeerUnreachable,
 ) -> tuple[dict[str, Any], str]:
     value: dict[str, Any]
     match event:
@@ -134,6 +149,16 @@ def _about_a_channel(
             value |= {"confirmations": confirmations, "detail": detail}
             sentence = f"The funding of channel {short(channel_id)} {_FUNDING[change]}"
             sentence += f": {detail}." if detail else "."
+        case FundingNotTaken(channel_id, reason, final):
+            sentence = _not_taken("This wallet's chain source", short(channel_id), reason, final)
+            value = {"event": "funding_refused", "channel_id": channel_id.hex()}
+            value |= {"by": "wallet", "reason": reason, "final": final}
+        case FundingRefused(channel_id=id_, reason=reason, final=final):
+            sentence = _not_taken(
+                "The relay's chain source", short(bytes.fromhex(id_)), reason, final
+            )
+            value = {"event": "funding_refused", "channel_id": id_}
+            value |= {"by": "relay", "reason": reason, "final": final}
         case ChannelOpened(channel_id, peer):
             value = {"event": "channel_opened", "channel_id": channel_id.hex(), "peer": peer.hex()}
             sentence = f"Channel {channel_id.hex()} with {short(peer)} is open."
@@ -155,6 +180,11 @@ def _about_a_channel(
             value = {"event": "peer_unreachable", "peer": peer.hex(), "reason": reason}
             sentence = f"{short(peer)} can't be reached: {reason} Trying again."
     return value, sentence
+
+
+def _not_taken(who: str, channel_id: str, reason: str, final: bool) -> str:
+    hope = "IT NEVER WILL TAKE IT" if final else "It is tried again with each block"
+    return f"{who} refuses the funding transaction of channel {channel_id}: {reason}. {hope}."
 
 
 def _request(request: Request) -> tuple[dict[str, Any], str]:

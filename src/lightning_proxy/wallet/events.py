@@ -7,7 +7,15 @@ from typing import TypeAlias
 
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.messages import Message, decode, name_of
-from lightning_proxy.rpc import Answer, LeaseLost, Rejected, SessionLost, SlotUsed, Voided
+from lightning_proxy.rpc import (
+    Answer,
+    FundingRefused,
+    LeaseLost,
+    Rejected,
+    SessionLost,
+    SlotUsed,
+    Voided,
+)
 from lightning_proxy.wallet.request import Request
 
 
@@ -107,6 +115,18 @@ class FundingChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class FundingNotTaken:
+    """The wallet's own chain source refuses the funding transaction of a channel (final id).
+
+    Not `final`: it is tried again with each block.
+    """
+
+    channel_id: bytes
+    reason: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelOpened:
     """`channel_ready` went both ways: the channel (final id) with this peer can be used."""
 
@@ -153,11 +173,13 @@ Event: TypeAlias = (
     | LeaseLost
     | SessionLost
     | SlotUsed
+    | FundingRefused
     | SessionClosed
     | MessageReceived
     | Disconnected
     | Reconnected
     | FundingChanged
+    | FundingNotTaken
     | ChannelOpened
     | ChannelProblem
     | PeerConnected

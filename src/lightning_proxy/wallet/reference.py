@@ -28,6 +28,7 @@ from lightning_proxy.wallet.events import (
     PeerConnected,
     PeerUnreachable,
     Reconnected,
+    Refused,
     SessionClosed,
 )
 from lightning_proxy.wallet.funding import Funder
@@ -249,6 +250,8 @@ class ReferenceWallet:
                     await self.record.remember_peer(address.node_id, str(address))
             case Answered(request):
                 await self.channels.look(request.peer, request.channel_id)
+            case Refused():
+                await self.channels.look_again()
             case Reconnected():
                 self._run_errand(self._resume())
             case SessionClosed():
