@@ -69,6 +69,8 @@ def init(*bits: int, networks: tuple[bytes, ...] | None = None) -> bytes:
         (init()[:-1], "init"),
         (messages.Warning(channel_id=ALL_CHANNELS, data=b"").encode(), "warning came before init"),
         (open_channel().encode(), "open_channel came before init"),
+        (ping(3), "ping came before init"),
+        (b"\x00\x13\x00\x01\x00", "pong came before init"),
     ],
 )
 async def test_inits_that_end_the_session(

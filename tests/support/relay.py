@@ -43,6 +43,9 @@ class RpcFailure(Exception):
 class RawWallet:
     """One websocket. `call` for requests; what the relay sends by itself lands in `events`."""
 
+    #: Reads; where it is cancelled, nobody does.
+    listening: asyncio.Task[None]
+
     def __init__(self, socket: aiohttp.ClientWebSocketResponse, url: str, secret: bytes) -> None:
         self.socket = socket
         self.url = url
@@ -208,11 +211,11 @@ async def raw_wallet(
         http.ws_connect(f"{url}/v1/wallet", protocols=(SUBPROTOCOL,), **options) as socket,
     ):
         wallet = RawWallet(socket, url, secret or secrets.token_bytes(32))
-        listening = asyncio.create_task(wallet.listen())
+        listening = wallet.listening = asyncio.create_task(wallet.listen())
         try:
             if authenticated:
                 await wallet.authenticate()
             yield wallet
         finally:
             await socket.close()
-            await listening
+            await asyncio.gather(listening, return_exceptions=True)

@@ -1,7 +1,6 @@
 """How much one address and one wallet may ask for; what is remembered of them is bounded."""
 
-import asyncio
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv6Address, ip_address
@@ -9,14 +8,12 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
+from lightning_proxy.relay.buckets import Buckets
 from lightning_proxy.rpc import ErrorCode, RpcError
 
 _Rate = Annotated[float, Meta(gt=0, le=1e9)]
 _Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 
-#: Addresses, or wallets, that are remembered; of more, those are forgotten that asked longest ago,
-#: which by then have all of their burst again or are few among very many.
-_MAX_KEYS: Final = 50_000
 #: What a message costs beside its bytes: many small ones are work, too.
 _MESSAGE_OVERHEAD: Final = 200
 #: Whose addresses get limits: an IPv6 customer has a whole network of this size.
@@ -51,43 +48,6 @@ class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     #: Dials an hour that reached nobody: who has more is scanning.
     failed_dials_per_wallet: _Rate = 60.0
     failed_dials_per_wallet_burst: _Count = 60
-
-
-class Buckets:
-    """Token buckets by key: `burst` at once, `rate` a second."""
-
-    def __init__(self, rate: float, burst: float, max_keys: int = _MAX_KEYS) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._max_keys = max_keys
-        #: Tokens, and the loop time at which they were counted.
-        self._of: OrderedDict[str | bytes, tuple[float, float]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._of)
-
-    def wait(self, key: str | bytes, amount: float = 1.0) -> float:
-        """Seconds until so much may be taken; 0: now."""
-        return max(0.0, (amount - self._tokens(key)) / self._rate)
-
-    def take(self, key: str | bytes, amount: float = 1.0) -> float:
-        """Take so much, unless that has to wait: then nothing is taken; returns `wait`."""
-        tokens = self._tokens(key)
-        if tokens < amount:
-            return (amount - tokens) / self._rate
-        self._of[key] = tokens - amount, asyncio.get_running_loop().time()
-        self._of.move_to_end(key)
-        if len(self._of) > self._max_keys:
-            self._of.popitem(last=False)
-        return 0.0
-
-    def _tokens(self, key: str | bytes) -> float:
-        known = self._of.get(key)
-        if known is None:
-            return self._burst
-        tokens, at = known
-        since = asyncio.get_running_loop().time() - at
-        return min(self._burst, tokens + since * self._rate)
 
 
 class Limits:

@@ -1,15 +1,17 @@
 """The wallet websocket: JSON-RPC 2.0 in both directions, one socket for all of its sessions."""
 
 import asyncio
+import inspect
 import math
 import secrets
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from lightning_proxy.api.access import Access, log_address
 from lightning_proxy.api.limits import Limits
@@ -68,11 +70,18 @@ class WalletSocket:
         self._settings = settings
         self._limit = math.inf
         self._socket = web.WebSocketResponse(
-            protocols=(SUBPROTOCOL,), heartbeat=_HEARTBEAT, max_msg_size=_MAX_FRAME, compress=False
+            protocols=(SUBPROTOCOL,),
+            heartbeat=_HEARTBEAT,
+            # Pongs are of interest here.
+            autoping=False,
+            max_msg_size=_MAX_FRAME,
+            compress=False,
         )
-        self._outgoing: deque[str] = deque()
+        #: Frames; None is a ping.
+        self._outgoing: deque[str | None] = deque()
         self._outgoing_bytes = 0
         self._sent = 0
+        self.is_silent = False
         #: Set while the socket is behind: the next look at its progress.
         self._stall: asyncio.TimerHandle | None = None
         self._more = asyncio.Event()
@@ -147,6 +156,14 @@ class WalletSocket:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def abort(self, reason: str) -> None:
+        _log.info("wallet_socket_dead", reason=reason)
+        self._cut()
+
+    def probe(self) -> None:
+        self._outgoing.append(None)
+        self._more.set()
+
     # ---- authentication ----
 
     async def _authenticate(self, origin: str, address: str) -> bool:
@@ -157,6 +174,9 @@ class WalletSocket:
         try:
             async with asyncio.timeout(self._settings.authentication_timeout):
                 message = await self._socket.receive()
+                while message.type is WSMsgType.PING:
+                    await self._socket.pong(message.data)
+                    message = await self._socket.receive()
             if message.type is not WSMsgType.TEXT:
                 return False
             envelope = decode_envelope(message.data)
@@ -212,8 +232,12 @@ class WalletSocket:
     async def _converse(self) -> None:
         try:
             async for message in self._socket:
+                self.is_silent = False
+                self._inbox.heard(self)
                 if message.type is WSMsgType.TEXT:
                     self._take(message.data)
+                elif message.type is WSMsgType.PING:
+                    await self._socket.pong(message.data)
                 elif message.type is WSMsgType.BINARY:
                     error = RpcError(ErrorCode.INVALID_REQUEST, "Send text frames of JSON.")
                     self._post(encode_error(None, error))
@@ -225,13 +249,15 @@ class WalletSocket:
 
     def _take(self, text: str) -> None:
         """One frame of the wallet's: a request, or an answer to a delegation."""
-        request_id: RequestId = None
+        # JSON-RPC 2.0 §4.1: a request without an id is never answered; §5: what can't be read is,
+        # by the id null.
+        request_id: RequestId | UnsetType = None
         try:
             envelope = decode_envelope(text)
             if envelope.method is UNSET:
                 self._take_answer(envelope)
                 return
-            request_id = None if envelope.id is UNSET else envelope.id
+            request_id = envelope.id
             if envelope.method != "send":
                 # Those are limited by their bytes: an engine of the wallet's own may have much to
                 # say at once.
@@ -242,25 +268,34 @@ class WalletSocket:
             kind, handler = method
             is_node = self._device_key == self._wallet
             check_right(envelope.method, self._rights, is_node=is_node)
-            result = handler(decode_params(envelope.params, kind))
-            if not asyncio.iscoroutine(result):
-                self._post(encode_result(request_id, result))
+            call = partial(handler, decode_params(envelope.params, kind))
+            if not inspect.iscoroutinefunction(handler):
+                self._reply(request_id, call())
             elif len(self._tasks) >= _MAX_UNDER_WAY:
-                result.close()
                 raise RpcError(ErrorCode.LIMIT, "Too many requests are under way; wait for some.")
             else:
-                task = asyncio.create_task(self._finish(request_id, result))
+                task = asyncio.create_task(self._finish(request_id, call))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
         except Exception as error:  # noqa: BLE001 - a request's failure must stay its own
-            self._post(_failure(request_id, error))
+            self._fail(request_id, error)
 
-    async def _finish(self, request_id: RequestId, result: Awaitable[Any]) -> None:
+    async def _finish(
+        self, request_id: RequestId | UnsetType, call: Callable[[], Awaitable[Any]]
+    ) -> None:
         try:
-            text = encode_result(request_id, await result)
+            self._reply(request_id, await call())
         except Exception as error:  # noqa: BLE001 - a request's failure must stay its own
-            text = _failure(request_id, error)
-        self._post(text)
+            self._fail(request_id, error)
+
+    def _reply(self, request_id: RequestId | UnsetType, result: Any) -> None:
+        if request_id is not UNSET:
+            self._post(encode_result(request_id, result))
+
+    def _fail(self, request_id: RequestId | UnsetType, error: Exception) -> None:
+        text = _failure(None if request_id is UNSET else request_id, error)
+        if request_id is not UNSET:
+            self._post(text)
 
     def _take_answer(self, envelope: Envelope) -> None:
         """An answer is never answered, but one that is not taken is `rejected`."""
@@ -320,6 +355,10 @@ class WalletSocket:
     def _evict(self) -> None:
         if self._transport is not None:
             _log.info("wallet_socket_evicted", queued=self._outgoing_bytes)
+            self._cut()
+
+    def _cut(self) -> None:
+        if self._transport is not None:
             self._transport.abort()
             self._transport = None
 
@@ -329,6 +368,9 @@ class WalletSocket:
             self._more.clear()
             while self._outgoing:
                 text = self._outgoing.popleft()
+                if text is None:
+                    await self._socket.ping()
+                    continue
                 self._outgoing_bytes -= len(text)
                 await self._socket.send_str(text)
                 self._sent += 1

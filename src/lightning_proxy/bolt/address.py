@@ -6,6 +6,8 @@ from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final
 
+import idna
+
 from lightning_proxy.bolt.errors import AddressError
 from lightning_proxy.bolt.keys import is_point
 
@@ -105,9 +107,11 @@ def _dns_name(host: str) -> str:
     if len(host) > _MAXIMUM_HOST + 1:
         raise AddressError(f"a host name has at most {_MAXIMUM_HOST} characters, not {len(host)}")
     try:
-        name = host.encode("idna").decode("ascii").lower().removesuffix(".")
-    except UnicodeError:
+        # As browsers read names: IDNA 2003, which Python's own codec is, makes another of "faß".
+        name = host if host.isascii() else idna.encode(host, uts46=True).decode("ascii")
+    except idna.IDNAError:
         raise AddressError(f"{_shown(host)} is no host name") from None
+    name = name.lower().removesuffix(".")
     labels = name.split(".")
     if len(name) > _MAXIMUM_HOST or not all(map(_LABEL.fullmatch, labels)):
         raise AddressError(

@@ -9,6 +9,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, T
 
 from lightning_proxy.chain.source import ChainError
 from lightning_proxy.chain.url import SourceURL
+from lightning_proxy.http import Dropped, noting_reuse, once
 
 #: The most that one answer may have, in bytes. The greatest that a node may truly give is a block
 #: full of one transaction, which it decodes for us: its 4 MB in hex, and most of that a second
@@ -30,13 +31,20 @@ class HttpClient:
         self._url = url
         self._timeout = timeout
         self._max_answer = max_answer
-        self._session = ClientSession(
-            connector=TCPConnector(limit=_CONNECTIONS, ssl=_trust(url.cert)),
+        trust = _trust(url.cert)
+        self._session = self._new_session(trust, keep=True)
+        self._fresh = self._new_session(trust, keep=False)
+
+    def _new_session(self, trust: ssl.SSLContext | bool, *, keep: bool) -> ClientSession:
+        """`keep`: connections are used again."""
+        return ClientSession(
+            connector=TCPConnector(limit=_CONNECTIONS, ssl=trust, force_close=not keep),
             # What a proxy on the way unpacks could outgrow every bound.
             headers={"Accept-Encoding": "identity"},
             auto_decompress=False,
             cookie_jar=DummyCookieJar(),
-            timeout=ClientTimeout(total=timeout),
+            timeout=ClientTimeout(total=self._timeout),
+            trace_configs=[noting_reuse()],
         )
 
     async def get(self, path: str) -> tuple[int, bytes]:
@@ -50,6 +58,7 @@ class HttpClient:
     async def close(self) -> None:
         """Hang up."""
         await self._session.close()
+        await self._fresh.close()
 
     async def _request(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str] | None = None
@@ -58,16 +67,10 @@ class HttpClient:
         headers = {**(headers or {}), **self._authorization()}
         # The errors' own chains end here: an aiohttp error has the request's headers.
         try:
-            async with self._session.request(
-                method, address, data=body, headers=headers, allow_redirects=False
-            ) as response:
-                answer = bytearray()
-                async for piece in response.content.iter_any():
-                    answer += piece
-                    if len(answer) > self._max_answer:
-                        raise ChainError(
-                            f"{self._url.host} answers with more than {self._max_answer} bytes"
-                        )
+            try:
+                return await self._ask(self._session, method, address, body, headers)
+            except Dropped:
+                return await self._ask(self._fresh, method, address, body, headers)
         except TimeoutError:
             raise ChainError(
                 f"{self._url.host} doesn't answer within {self._timeout:g} s"
@@ -77,6 +80,25 @@ class HttpClient:
             raise ChainError(f"{self._url.host} is no address that can be asked") from None
         except (ClientError, OSError) as error:
             raise ChainError(f"can't ask {self._url.host}: {error}") from None
+
+    async def _ask(
+        self,
+        session: ClientSession,
+        method: str,
+        address: str,
+        body: bytes | None,
+        headers: dict[str, str],
+    ) -> tuple[int, bytes]:
+        async with once(
+            session, method, address, data=body, headers=headers, allow_redirects=False
+        ) as response:
+            answer = bytearray()
+            async for piece in response.content.iter_any():
+                answer += piece
+                if len(answer) > self._max_answer:
+                    raise ChainError(
+                        f"{self._url.host} answers with more than {self._max_answer} bytes"
+                    )
         if response.status in (401, 403):
             raise ChainError(f"{self._url.host} refuses us: HTTP status {response.status}")
         return response.status, bytes(answer)

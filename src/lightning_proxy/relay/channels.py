@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -149,7 +150,7 @@ class SessionChannels:
         self._hold(wallet)
         if self._early is None:
             self._early = []
-            self._run(self._load(wallet))
+            self._run(partial(self._load, wallet))
 
     async def _load(self, wallet: bytes) -> None:
         channels = await self._book.channels(wallet, self._session.peer.node_id)
@@ -273,7 +274,7 @@ class SessionChannels:
             self._remove(channel)
         elif channel.is_nothing_to_accepter:
             self._remove(channel)
-            self._run(self._forget(channel))
+            self._run(partial(self._forget, channel))
 
     def _received_for_nothing(
         self, channel_id: bytes, raw: bytes, message: messages.Message
@@ -341,7 +342,7 @@ class SessionChannels:
             return
         if channel.needs is Need.ACCEPT_CHANNEL and self._slots.may_use:
             self._busy.add(channel)
-            self._run(self._accept_with_slot(channel))
+            self._run(partial(self._accept_with_slot, channel))
         else:
             self._ask(channel)
 
@@ -478,19 +479,19 @@ class SessionChannels:
                 go_on(channel)
 
         self._busy.add(channel)
-        self._run(store())
+        self._run(store)
 
     async def _forget(self, channel: Channel) -> None:
         wallet = self._session.inbox.node_id
         if wallet is not None:
             await self._book.forget(wallet, self._session.peer.node_id, channel)
 
-    def _run(self, work: Awaitable[None]) -> None:
+    def _run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Disk work that nobody waits for; a relay that can't write lets go of the peer."""
 
         async def run() -> None:
             try:
-                await work
+                await work()
             except (StoreError, BoltError) as error:
                 self._session.say(_log.error, "channel_state_failed", error=str(error))
                 self._session.abort("the relay can't keep its channels' state")

@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from enum import StrEnum
 
@@ -11,6 +10,7 @@ import structlog
 from msgspec import Raw, structs
 
 from lightning_proxy.bolt.messages import decode, to_dict
+from lightning_proxy.relay.due import Due
 from lightning_proxy.relay.questions import Question
 from lightning_proxy.relay.text import printable
 from lightning_proxy.rpc import Delegate, FundingSeen
@@ -120,38 +120,8 @@ class Delegation:
         self._on_over(self, sentence, messages)
 
 
-class Deadlines:
-    """Expires the delegations of one kind: all get as many `seconds`, so the first to come is due
-    first, and one timer serves them all.
-    """
+class Deadlines(Due[Delegation]):
+    """Expires the delegations of one kind."""
 
     def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._open: OrderedDict[Delegation, float] = OrderedDict()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def add(self, delegation: Delegation) -> float:
-        """Returns when it is due, by the event loop's clock, which no jump of the wall's moves."""
-        loop = asyncio.get_running_loop()
-        self._open[delegation] = due = loop.time() + self.seconds
-        if self._timer is None:
-            self._timer = loop.call_at(due, self._look)
-        return due
-
-    def discard(self, delegation: Delegation) -> None:
-        self._open.pop(delegation, None)
-
-    def _look(self) -> None:
-        """Expire what is due, then wait for the next."""
-        loop = asyncio.get_running_loop()
-        self._timer = None
-        try:
-            while self._open:
-                delegation, due = next(iter(self._open.items()))
-                if due > loop.time():
-                    break
-                del self._open[delegation]
-                delegation.expire()
-        finally:
-            if self._open:
-                self._timer = loop.call_at(next(iter(self._open.values())), self._look)
+        super().__init__(seconds, lambda delegation: delegation.expire())

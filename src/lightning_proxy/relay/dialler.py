@@ -1,20 +1,20 @@
 """Opens the socket to a peer, if policy allows the address that its name resolves to."""
 
 import asyncio
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv6Address, ip_address
+from socket import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_STREAM
+
+from aiohappyeyeballs import start_connection
 
 from lightning_proxy.bolt.address import NodeAddress
+from lightning_proxy.networks import Address, is_in, network_of
+from lightning_proxy.relay.addresses import Reach, embedded, reach, same_as
 from lightning_proxy.relay.redial import PeerGate
 from lightning_proxy.relay.resolver import Resolver
 from lightning_proxy.relay.settings import DialSettings
 from lightning_proxy.rpc import ErrorCode, RpcError
 from lightning_proxy.transport import PeerTransport
 from lightning_proxy.transport.peer import Consumer
-
-_Address = IPv4Address | IPv6Address
-
-#: RFC 6052: IPv6 addresses that a translator turns into the IPv4 address in their last 4 bytes.
-_NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class DialPolicy:
@@ -24,33 +24,30 @@ class DialPolicy:
         allow_loopback = settings.allow_loopback
         self._allow_loopback = relay_on_loopback if allow_loopback is None else allow_loopback
         self._allow_private = settings.allow_private
-        self._allow = [ip_network(network) for network in settings.allow]
-        self._deny = [ip_network(network) for network in settings.deny]
+        self._allow = [network_of(network) for network in settings.allow]
+        self._deny = [network_of(network) for network in settings.deny]
 
-    def allows(self, address: _Address) -> bool:
-        """Whether this resolved address may be dialled."""
-        address = _as_reached(address)
-        if any(address in network for network in self._deny):
+    def allows(self, address: Address) -> bool:
+        """Whether this resolved address may be dialled.
+
+        Policy is about where packets go: what an IPv6 address stands for counts, or may be meant by
+        it.
+        """
+        if isinstance(address, IPv6Address):
+            address = same_as(address) or address
+        meant = (address, *(embedded(address) if isinstance(address, IPv6Address) else ()))
+        if any(is_in(each, self._deny) for each in meant):
             return False
-        if any(address in network for network in self._allow):
+        if is_in(address, self._allow):
             return True
-        if address.is_multicast or address.is_unspecified:
-            return False
-        if address.is_loopback:
-            return self._allow_loopback
-        return address.is_global or self._allow_private
-
-
-def _as_reached(address: _Address) -> _Address:
-    """The IPv4 address that an IPv6 one stands for, where it does: policy is about the target."""
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return address.ipv4_mapped
-        if address.sixtofour is not None:
-            return address.sixtofour
-        if address in _NAT64:
-            return IPv4Address(address.packed[-4:])
-    return address
+        match reach(address):
+            case Reach.WORLD:
+                return True
+            case Reach.PRIVATE:
+                return self._allow_private
+            case Reach.LOOPBACK:
+                return self._allow_loopback
+        return False
 
 
 class Dialler:
@@ -79,7 +76,6 @@ class Dialler:
                 ) from None
 
     async def _connect(self, peer: NodeAddress, consumer: Consumer) -> PeerTransport:
-        loop = asyncio.get_running_loop()
         try:
             addresses = await self._resolver.resolve(peer.host, peer.port)
         except OSError:
@@ -93,15 +89,47 @@ class Dialler:
                 f"This relay does not dial the address of {peer.host}; its operator allows only "
                 "others.",
             )
-        source = (self._settings.source, 0) if self._settings.source else None
-        for address in allowed:
-            try:
-                _, protocol = await loop.create_connection(
-                    lambda: PeerTransport(consumer), address, peer.port, local_addr=source
-                )
-            except OSError:
-                continue
+        try:
+            return await self._first(allowed, peer.port, consumer)
+        except OSError:
+            raise RpcError(
+                ErrorCode.PEER_UNREACHABLE, f"{peer.host} port {peer.port} refuses the connection."
+            ) from None
+
+    async def _first(self, addresses: list[str], port: int, consumer: Consumer) -> PeerTransport:
+        """The first of these addresses that takes the connection (RFC 8305); raises `OSError`."""
+        loop = asyncio.get_running_loop()
+        source = self._settings.source
+        if len(addresses) == 1:
+            _, protocol = await loop.create_connection(
+                lambda: PeerTransport(consumer),
+                addresses[0],
+                port,
+                local_addr=(source, 0) if source else None,
+            )
             return protocol
-        raise RpcError(
-            ErrorCode.PEER_UNREACHABLE, f"{peer.host} port {peer.port} refuses the connection."
+        connected = await start_connection(
+            [_info(address, port) for address in addresses],
+            local_addr_infos=[_info(source, 0)] if source else None,
+            happy_eyeballs_delay=self._settings.attempt_delay,
+            interleave=1,
+            loop=loop,
         )
+        try:
+            _, protocol = await loop.create_connection(
+                lambda: PeerTransport(consumer), sock=connected
+            )
+        except BaseException:
+            connected.close()
+            raise
+        return protocol
+
+
+_Info = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]
+
+
+def _info(address: str, port: int) -> _Info:
+    """An address as `getaddrinfo` gives it."""
+    if ip_address(address).version == 4:
+        return AF_INET, SOCK_STREAM, IPPROTO_TCP, "", (address, port)
+    return AF_INET6, SOCK_STREAM, IPPROTO_TCP, "", (address, port, 0, 0)

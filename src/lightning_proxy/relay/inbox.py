@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
 from types import MappingProxyType
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from msgspec import Raw, structs
 
+from lightning_proxy.relay.attention import Attention
 from lightning_proxy.relay.counters import Counters
 from lightning_proxy.relay.delegation import Delegation, DelegationState
 from lightning_proxy.relay.devices import LeaseKey, Leases
+from lightning_proxy.relay.due import Due
 from lightning_proxy.relay.journal import Journal
 from lightning_proxy.relay.presence import Presence
 from lightning_proxy.relay.settings import RelaySettings
@@ -71,6 +73,15 @@ class Socket(Protocol):
 
     def hang_up(self, reason: str) -> None: ...
 
+    def abort(self, reason: str) -> None: ...
+
+    #: Whether no frame came from it since it was told something; `Attention`'s to set.
+    is_silent: bool
+
+    def probe(self) -> None:
+        """Send a websocket ping."""
+        ...
+
 
 @dataclass(slots=True)
 class Office:
@@ -85,6 +96,13 @@ class Office:
     queued_bytes: int = 0
     #: Set whenever a delegation is over.
     settled: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Questions that were asked of a device that seemed to be there.
+    unanswered: Due[tuple["Inbox", Delegation]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.unanswered = Due(
+            self.settings.wallet_answer_timeout, lambda asked: asked[0].unanswered(asked[1])
+        )
 
 
 class Inbox:
@@ -98,6 +116,7 @@ class Inbox:
     """
 
     __slots__ = (
+        "_attention",
         "_behind",
         "_messages",
         "_notices",
@@ -105,6 +124,7 @@ class Inbox:
         "_open",
         "_over",
         "_queued_bytes",
+        "_silent",
         "node_id",
         "sessions",
         "sockets",
@@ -123,6 +143,9 @@ class Inbox:
         self._notices: deque[Notification] = _EMPTY_QUEUE
         self._queued_bytes = 0
         self._behind: frozenset[Socket] = _NOBODY
+        #: Those that were spoken to and give no sign of life.
+        self._silent: frozenset[Socket] = _NOBODY
+        self._attention: Attention[Socket] | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -136,8 +159,8 @@ class Inbox:
 
     @property
     def is_attended(self) -> bool:
-        """Whether a device is there that can answer."""
-        return any(socket.can_answer for socket in self.sockets)
+        """Whether a device is there that can answer, as far as one can tell."""
+        return any(self._listeners())
 
     @property
     def queued_bytes(self) -> int:
@@ -162,10 +185,8 @@ class Inbox:
     def attach(self, socket: Socket) -> None:
         """A socket of the wallet's came: it gets what waits, in the order in which it came."""
         self.sockets = (*self.sockets, socket)
-        if socket.can_answer and self.node_id is not None:
-            self._office.waker.came(self.node_id)
-            for presence in self._presences():
-                presence.attended()
+        if socket.can_answer:
+            self._attended()
         asked = ((each.position, each) for each in self._open.values())
         told = ((each.position, each) for each in self._waiting())
         for _, waiting in heapq.merge(asked, told, key=itemgetter(0)):
@@ -178,12 +199,23 @@ class Inbox:
     def detach(self, socket: Socket) -> None:
         self.sockets = tuple(other for other in self.sockets if other is not socket)
         self.set_behind(socket, behind=False)
+        self._silent -= {socket}
+        if self._attention is not None and not self.sockets:
+            self._attention.close()
+            self._attention = None
         if socket.can_answer and not self.is_attended:
             # It may be that nobody read what was sent last.
-            self.wake()
-            for presence in self._presences():
-                presence.unattended()
-                presence.needed()
+            self._unattended()
+
+    def heard(self, socket: Socket) -> None:
+        """A frame came from this socket: if it was taken for dead, it isn't."""
+        if socket in self._silent:
+            self._silent -= {socket}
+            self._attended()
+
+    def unanswered(self, delegation: Delegation) -> None:
+        """A device is there, and says nothing: its owner may not be looking."""
+        self._wake(WakeReason.DELEGATION, delegation.id, delegation.due)
 
     def wake(self) -> None:
         """Wake the wallet for all that waits here, if anything does."""
@@ -285,7 +317,10 @@ class Inbox:
         for socket in self.sockets:
             delegation.was_delivered = True
             socket.delegate(envelope)
-        if not self.is_attended:
+        if self.is_attended:
+            self._said()
+            self._office.unanswered.add((self, delegation))
+        else:
             self._wake(WakeReason.DELEGATION, delegation.id, delegation.due)
             self._needed_by(delegation.session_id)
 
@@ -296,6 +331,8 @@ class Inbox:
         """
         if self._open.pop(delegation.id, None) is not None and self.node_id is not None:
             self._office.journal.settled(delegation.id)
+            self._office.unanswered.discard((self, delegation))
+            self._office.waker.over(self.node_id, delegation.id, self._reason_to_come)
         self._office.counters.outcomes[delegation.state] += 1
         self._office.settled.set()
         if not self._over:
@@ -317,10 +354,14 @@ class Inbox:
         for socket in self.sockets:
             socket.notify(notification)
         self._trim()
-        if wakes and not self.is_attended:
-            self._wake_for(notification)
-            if isinstance(notification, PeerMessage):
-                self._needed_by(notification.session_id)
+        if not wakes or type(notification) not in _WAKES:
+            return
+        if self.is_attended:
+            self._said()
+            return
+        self._wake_for(notification)
+        if isinstance(notification, PeerMessage):
+            self._needed_by(notification.session_id)
 
     def restore(self, notifications: Iterable[Notification]) -> None:
         """What waited before a restart, by position."""
@@ -356,6 +397,54 @@ class Inbox:
             any(each.session_id == session.id for each in self._open.values())
             or any(each.session_id == session.id for each in self._messages)
         )
+
+    # ---- who is there ----
+
+    def _listeners(self) -> Iterator[Socket]:
+        return (each for each in self.sockets if each.can_answer and each not in self._silent)
+
+    def _said(self) -> None:
+        """Something was said to devices that seem to be there."""
+        if self._attention is None:
+            seconds = self._office.settings.wallet_pong_timeout
+            self._attention = Attention(self._listeners, seconds, self._went_silent)
+        self._attention.said()
+
+    def _went_silent(self, sockets: Collection[Socket]) -> None:
+        self._silent |= frozenset(sockets)
+        loop = asyncio.get_running_loop()
+        for socket in sockets:
+            loop.call_later(self._office.settings.wallet_answer_timeout, self._give_up, socket)
+        if not self.is_attended:
+            self._unattended()
+
+    def _give_up(self, socket: Socket) -> None:
+        if socket in self._silent:
+            socket.abort("it answers no ping")
+
+    def _attended(self) -> None:
+        if self.node_id is not None:
+            self._office.waker.came(self.node_id)
+            for presence in self._presences():
+                presence.attended()
+
+    def _unattended(self) -> None:
+        self.wake()
+        for presence in self._presences():
+            presence.unattended()
+            presence.needed()
+
+    def _reason_to_come(self) -> tuple[WakeReason, str, float | None] | None:
+        """What else a wallet that is away is wanted for."""
+        if self.is_attended:
+            return None
+        for delegation in self._open.values():
+            return WakeReason.DELEGATION, delegation.id, delegation.due
+        for queue in (self._notices, self._messages):
+            if queue and (cause := _WAKES.get(type(queue[-1]))) is not None:
+                reason, id_of = cause
+                return reason, id_of(queue[-1]), None
+        return None
 
     # ---- inside ----
 

@@ -39,6 +39,8 @@ class DialSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     source: str | None = None
     #: Resolving and connecting, in seconds.
     timeout: Seconds = 10.0
+    #: A name's next address is tried beside the last one after this long (RFC 8305).
+    attempt_delay: Annotated[float, Meta(ge=0.01, le=10)] = 0.25
     #: From act one to act two: lnd allows 5 s a read and LDK 10 s, so a live peer is faster.
     act_two_timeout: Seconds = 10.0
     #: Dials under way at once; and those to one peer, and those that may wait for their turn.
@@ -94,6 +96,12 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_queued_bytes: Bytes = 256 << 20
     #: What waits for a wallet that has no session any more is kept this long: 14 days.
     forget_after: Annotated[float, Meta(gt=0, le=31_536_000)] = 1_209_600.0
+    #: A device that is there answers a websocket ping within this long; one that is asked something
+    #: and doesn't is asleep, and its wallet is woken as if it were away.
+    wallet_pong_timeout: Seconds = 2.0
+    #: A question that is not answered for this long is pushed as well; a device that has not
+    #: answered the ping by then is gone.
+    wallet_answer_timeout: Seconds = 5.0
     #: At shutdown, wallets that are there get this long to answer what they were asked.
     answers_timeout: Seconds = 2.0
     #: And sessions this long to send what is queued for their peers.

@@ -2,6 +2,8 @@
 
 from urllib.parse import urlsplit
 
+import idna
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
@@ -16,13 +18,23 @@ def normal_origin(url: str) -> str:
     scheme = _SCHEMES.get(parts.scheme)
     if scheme is None or not parts.hostname:
         raise ValueError(f"{url!r} is no relay URL; write http://host:port or https://host")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else _ascii(parts.hostname)
     port = parts.port
     return (
         f"{scheme}://{host}"
         if port in (None, _DEFAULT_PORTS[scheme])
         else f"{scheme}://{host}:{port}"
     )
+
+
+def _ascii(name: str) -> str:
+    """A name as it is dialled, and as the `Host` header has it."""
+    if name.isascii():
+        return name
+    try:
+        return idna.encode(name, uts46=True).decode("ascii")
+    except idna.IDNAError as error:
+        raise ValueError(f"{name!r} is no host name: {error}") from None
 
 
 def authentication_text(origin: str, challenge: str, node_id: str | None = None) -> str:

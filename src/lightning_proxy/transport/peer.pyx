@@ -337,6 +337,9 @@ cdef class PeerTransportBase:
             self.abort(f"the peer sent a message of {length} bytes, too short for a type")
             return 0
         type = message[0] << 8 | message[1]
+        if self.messages_received == 1:
+            # BOLT #1: `init` comes before everything else, a ping too: the consumer judges it.
+            return self._deliver(message, length)
         if type == PING:
             return self._answer_ping(message, length)
         if type == PONG:

@@ -3,9 +3,10 @@
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Self, TypeVar
 
 import aiohttp
@@ -199,7 +200,7 @@ class Wallet:
         try:
             act_three = initiator.act_two(bytes.fromhex(connected.act_two))
         except HandshakeError as error:
-            self._run_errand(self._give_up(connected.session_id))
+            self._run_errand(partial(self._give_up, connected.session_id))
             raise HandshakeFailed(f"{peer} is not that node: {error}.") from None
         keys = initiator.keys
         chaining_key = keys.chaining_key.hex()
@@ -322,7 +323,7 @@ class Wallet:
                 connection, attempt = await self._dial_again(attempt)
                 self._online.set_result(connection)
                 self._events.put(Reconnected())
-                self._run_errand(self._reconcile())
+                self._run_errand(self._reconcile)
         except WalletError as error:
             _log.warning("relay_refused", error=str(error))
             self._end(error, error)
@@ -353,12 +354,15 @@ class Wallet:
     async def _give_up(self, session_id: str) -> None:
         await self.close_session(session_id)
 
-    def _run_errand(self, work: Awaitable[None]) -> None:
-        """Something that nobody waits for, and that may fail."""
+    def _run_errand(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Something that nobody waits for, and that may fail.
+
+        It is called by the task: a coroutine made here would never run where that ends at once.
+        """
 
         async def run() -> None:
             try:
-                await work
+                await work()
             except WalletError as error:
                 _log.info("errand_failed", error=str(error))
 
@@ -440,7 +444,7 @@ class Wallet:
             self._put_message(message)
         else:
             self._unmet.append(message)
-            self._run_errand(self._meet())
+            self._run_errand(self._meet)
 
     async def _meet(self) -> None:
         """A message of a session that another device of this wallet's made: with whom is it?

@@ -46,7 +46,8 @@ Take: TypeAlias = Callable[[Envelope], Awaitable[None]]
 _MAX_FRAME: Final = 4 * 1024 * 1024
 #: Seconds.
 _DIAL_TIMEOUT: Final = 20.0
-_HEARTBEAT: Final = 20.0
+#: A relay that hangs is noticed half as long again after it fell silent.
+_HEARTBEAT: Final = 9.0
 _CLOSE_TIMEOUT: Final = 2.0
 
 T = TypeVar("T")

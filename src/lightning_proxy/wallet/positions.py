@@ -15,7 +15,7 @@ class Positions:
     def __init__(
         self,
         acknowledge: Callable[[Position], Awaitable[None]],
-        run_errand: Callable[[Awaitable[None]], None],
+        run_errand: Callable[[Callable[[], Awaitable[None]]], None],
     ) -> None:
         self._acknowledge = acknowledge
         self._run_errand = run_errand
@@ -58,7 +58,7 @@ class Positions:
     def _tell(self) -> None:
         if not self._telling:
             self._telling = True
-            self._run_errand(self._tell_all())
+            self._run_errand(self._tell_all)
 
     async def _tell_all(self) -> None:
         """One request at a time, each for all that came meanwhile."""

@@ -2,10 +2,10 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import structlog
 
@@ -226,7 +226,7 @@ class ReferenceWallet:
 
         Ends with the wallet; raises the `WalletError` by which it ended.
         """
-        self._run_errand(self._resume())
+        self._run_errand(self._resume)
         async for event in self.client.events():
             await self._react(event)
             yield event
@@ -253,7 +253,7 @@ class ReferenceWallet:
             case Refused():
                 await self.channels.look_again()
             case Reconnected():
-                self._run_errand(self._resume())
+                self._run_errand(self._resume)
             case SessionClosed():
                 await self._reconnect_all()
 
@@ -303,12 +303,12 @@ class ReferenceWallet:
             else:
                 self.client.emit(PeerConnected(session.id, peer))
 
-    def _run_errand(self, work: Coroutine[Any, Any, None]) -> None:
+    def _run_errand(self, work: Callable[[], Awaitable[None]]) -> None:
         """Something that what happens meanwhile doesn't wait for."""
 
         async def run() -> None:
             try:
-                await work
+                await work()
             except WalletError as error:
                 _log.warning("errand_failed", error=str(error))
 

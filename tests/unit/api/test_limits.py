@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from lightning_proxy.api.limits import Buckets, Limits, LimitSettings, network_of
+from lightning_proxy.api.limits import Limits, LimitSettings, network_of
+from lightning_proxy.relay.buckets import Buckets
 from lightning_proxy.rpc import ErrorCode, RpcError
 
 ADDRESS = "203.0.113.7"

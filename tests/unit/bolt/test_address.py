@@ -25,6 +25,8 @@ KEY = NODE_ID.hex()
         ("node.example.com.", "node.example.com", 9735, "node.example.com:9735"),
         ("localhost", "localhost", 9735, "localhost:9735"),
         ("my_node:9735", "my_node", 9735, "my_node:9735"),
+        # IDNA 2008, as browsers have it: 2003 made "fass" of it.
+        ("faß.example", "xn--fa-hia.example", 9735, "xn--fa-hia.example:9735"),
         ("bücher.example:9735", "xn--bcher-kva.example", 9735, "xn--bcher-kva.example:9735"),
         ("1.node.example", "1.node.example", 9735, "1.node.example:9735"),
         (f"{'a' * 56}.onion:9735", f"{'a' * 56}.onion", 9735, f"{'a' * 56}.onion:9735"),

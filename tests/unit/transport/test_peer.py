@@ -101,6 +101,10 @@ def message(type_: int, size: int = 20) -> bytes:
     return type_.to_bytes(2, "big") + bytes(i % 256 for i in range(size - 2))
 
 
+#: What comes first; the transport does not read it.
+INIT = message(16)
+
+
 def ping(pong_bytes: int, padding: int = 0) -> bytes:
     return b"\x00\x12" + pong_bytes.to_bytes(2, "big") + padding.to_bytes(2, "big") + bytes(padding)
 
@@ -160,11 +164,23 @@ async def test_ping_is_answered_below_the_consumer(
     peer_far: Pair, recorder: Recorder, pong_bytes: int, padding: int
 ) -> None:
     peer, far = peer_far
-    await far.write(far.sending.seal(ping(pong_bytes, padding)))
+    await far.write(far.sending.seal(INIT) + far.sending.seal(ping(pong_bytes, padding)))
     pong = await far.receive()
     assert pong == b"\x00\x13" + pong_bytes.to_bytes(2, "big") + bytes(pong_bytes)
-    assert recorder.messages == []
+    assert recorder.messages == [INIT]
     assert peer.pings_received == 1
+
+
+@pytest.mark.parametrize("first", [b"\x00\x12\x00\x01\x00\x00", b"\x00\x13\x00\x01\x00"])
+async def test_what_comes_before_everything_else_is_the_consumers(
+    peer_far: Pair, recorder: Recorder, first: bytes
+) -> None:
+    """BOLT #1: `init` does; so a first ping gets no pong."""
+    peer, far = peer_far
+    await far.write(far.sending.seal(first) + far.sending.seal(ping(3)))
+    assert await far.receive() == b"\x00\x13\x00\x03" + bytes(3)
+    assert recorder.messages == [first]
+    assert (peer.pings_received, peer.pongs_received) == (1, 0)
 
 
 @pytest.mark.parametrize("pong_bytes", [65532, 65533, 65535])
@@ -172,7 +188,9 @@ async def test_a_ping_that_wants_no_pong(
     peer_far: Pair, recorder: Recorder, pong_bytes: int
 ) -> None:
     _, far = peer_far
-    await far.write(far.sending.seal(ping(pong_bytes)) + far.sending.seal(ping(7)))
+    await far.write(
+        far.sending.seal(INIT) + far.sending.seal(ping(pong_bytes)) + far.sending.seal(ping(7))
+    )
     assert await far.receive() == b"\x00\x13\x00\x07" + bytes(7)
     assert recorder.reason is None
 
@@ -182,7 +200,7 @@ async def test_own_pings(peer_far: Pair) -> None:
     peer.send_ping(16, 3)
     assert peer.awaiting_pong
     assert await far.receive() == ping(16, 3)
-    await far.write(far.sending.seal(b"\x00\x13\x00\x10" + bytes(16)))
+    await far.write(far.sending.seal(INIT) + far.sending.seal(b"\x00\x13\x00\x10" + bytes(16)))
     async with asyncio.timeout(10):
         while not peer.pongs_received:
             await asyncio.sleep(0)
@@ -353,7 +371,9 @@ async def test_pings_of_a_peer_that_never_reads_are_not_hoarded(
     peer, far = peer_far
     count = 3000
     writing = asyncio.create_task(
-        far.write(b"".join(far.sending.seal(ping(65531)) for _ in range(count)))
+        far.write(
+            far.sending.seal(INIT) + b"".join(far.sending.seal(ping(65531)) for _ in range(count))
+        )
     )
     for _ in range(500):
         await asyncio.sleep(0)

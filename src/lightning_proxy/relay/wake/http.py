@@ -15,14 +15,18 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from lightning_proxy.http import Dropped, noting_reuse, once
 from lightning_proxy.relay.dialler import DialPolicy
 from lightning_proxy.relay.resolver import Resolver
+from lightning_proxy.relay.text import printable
 from lightning_proxy.relay.wake.adapter import Delivered, Failed, Gone, Outcome
 from lightning_proxy.relay.wake.settings import WakeSettings
 from lightning_proxy.rpc import ErrorCode, RpcError
 
 #: Bytes of an answer that are read; nothing in it is of interest.
 _MAX_ANSWER: Final = 4096
+#: Characters of it that a wallet is shown.
+_MAX_REASON: Final = 200
 _LETTERS: Final = re.compile(r"[\x21-\x7e]+")
 #: Seconds; a receiver may not put a wallet to sleep for ever.
 _MAX_RETRY_AFTER: Final = 3600.0
@@ -45,21 +49,30 @@ class GuardedHttp:
         self._slots = asyncio.Semaphore(settings.max_concurrent)
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
+        async with AsyncExitStack() as stack:
+            self._session = await stack.enter_async_context(self._new_session(keep=True))
+            self._fresh = await stack.enter_async_context(self._new_session(keep=False))
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def _new_session(self, *, keep: bool) -> aiohttp.ClientSession:
+        """`keep`: connections are used again."""
+        return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 resolver=_GuardedResolver(self._policy, self._resolver),
                 use_dns_cache=False,
                 # `_turn` limits them: who waits in here would already be timed.
                 limit=0,
+                force_close=not keep,
             ),
             timeout=aiohttp.ClientTimeout(total=self._settings.timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
+            trace_configs=[noting_reuse()],
         )
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
 
     def check(self, url: str) -> str:
         """The host of a URL that may be called, as far as that shows without resolving it.
@@ -131,28 +144,35 @@ class GuardedHttp:
         self, url: str, body: bytes, headers: dict[str, str], gone: frozenset[int]
     ) -> Outcome:
         try:
-            async with self._session.post(
-                # As it was registered: the receiver checks the signature over just this.
-                URL(url, encoded=True),
-                data=body,
-                headers=headers,
-                allow_redirects=False,
-            ) as response:
-                await response.content.read(_MAX_ANSWER)
-                # What is longer is not waited for, nor is its connection used again.
-                if not response.content.at_eof():
-                    response.close()
-                return _outcome(response, gone)
-        except TimeoutError:
-            return Failed("it did not answer in time")
-        except _Forbidden as error:
-            return Failed(str(error))
+            try:
+                return await self._post_on(self._session, url, body, headers, gone)
+            except Dropped:
+                return await self._post_on(self._fresh, url, body, headers, gone)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            if isinstance(error.__cause__, _Forbidden):
-                return Failed(str(error.__cause__))
-            if isinstance(error, aiohttp.ClientConnectorDNSError):
-                return Failed("its name can't be resolved")
-            return Failed(f"it can't be reached ({type(error).__name__})")
+            return Failed(_why(error))
+
+    @staticmethod
+    async def _post_on(
+        session: aiohttp.ClientSession,
+        url: str,
+        body: bytes,
+        headers: dict[str, str],
+        gone: frozenset[int],
+    ) -> Outcome:
+        async with once(
+            session,
+            "POST",
+            # As it was registered: the receiver checks the signature over just this.
+            URL(url, encoded=True),
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+        ) as response:
+            answer = await response.content.read(_MAX_ANSWER)
+            # What is longer is not waited for, nor is its connection used again.
+            if not response.content.at_eof():
+                response.close()
+            return _outcome(response, answer, gone)
 
 
 class _Forbidden(OSError):
@@ -187,6 +207,17 @@ class _GuardedResolver(AbstractResolver):
         pass
 
 
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "it did not answer in time"
+    for cause in (error, error.__cause__):
+        if isinstance(cause, _Forbidden):
+            return str(cause)
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its name can't be resolved"
+    return f"it can't be reached ({type(error).__name__})"
+
+
 def _is_loopback(host: str) -> bool:
     """Whether a URL's host is this machine by its spelling; the policy decides all the same."""
     try:
@@ -195,10 +226,13 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _outcome(response: aiohttp.ClientResponse, gone: frozenset[int]) -> Outcome:
+def _outcome(response: aiohttp.ClientResponse, answer: bytes, gone: frozenset[int]) -> Outcome:
     if 200 <= response.status < 300:
         return Delivered()
     why = f"it answered with HTTP status {response.status}"
+    # Push services say what is wrong with a token or a subscription.
+    if reason := " ".join(answer.decode("utf-8", "replace").split()):
+        why += f": {printable(reason[:_MAX_REASON])}"
     if response.status in gone:
         return Gone(why)
     return Failed(why, _retry_after(response.headers.get("Retry-After")))

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Final, Self
 
 import structlog
 
+from lightning_proxy.relay.buckets import Buckets
 from lightning_proxy.relay.dialler import DialPolicy
 from lightning_proxy.relay.resolver import Resolver
 from lightning_proxy.relay.store import Database, StoreError
@@ -43,6 +45,8 @@ _LIFETIME: Final = {
     WakeReason.MESSAGE: 600.0,
     WakeReason.SESSION_LOST: 86_400.0,
 }
+#: Pushes that a wallet that comes and goes may get without a pause.
+_AT_ONCE: Final = 5
 #: Wallets that a push may be due for within one look.
 _BURST: Final = 0.05
 
@@ -71,7 +75,7 @@ class _Call:
         #: Loop time of the last push.
         self.last = float("-inf")
         self.timer: asyncio.TimerHandle | None = None
-        self.pushing = False
+        self.pushing: asyncio.Task[None] | None = None
 
     def notice(self, now: float) -> Notice:
         """What a push says at this loop time."""
@@ -101,8 +105,8 @@ class Waker:
         self._others: OrderedDict[bytes, _Call] = OrderedDict()
         #: Wallets that had a test within the cooldown, and when (monotonic clock).
         self._tested: OrderedDict[bytes, float] = OrderedDict()
-        #: Wallets that came within the cooldown after a push, and when that was (loop time).
-        self._came: OrderedDict[bytes, float] = OrderedDict()
+        #: A wallet that comes and goes is woken anew each time, but not without end.
+        self._pace = Buckets(1 / settings.cooldown, _AT_ONCE)
         self._due = asyncio.Event()
         self._pushes: set[asyncio.Task[None]] = set()
 
@@ -149,7 +153,6 @@ class Waker:
         call = self._calls.get(wallet)
         if call is None:
             call = self._calls[wallet] = _Call(reason, opaque_id, due)
-            call.last = self._came.pop(wallet, call.last)
         else:
             self.counters.wakes_collapsed += 1
             is_news = (reason, opaque_id) != (call.reason, call.id)
@@ -169,20 +172,38 @@ class Waker:
             if reason not in _WAITED_FOR and call.attempts and self._since(call) < self._round:
                 return
             call.attempts = 0
-        self._push_in(wallet, call, self._left_of_cooldown(call))
+        delay = max(self._left_of_cooldown(call), self._pace.wait(wallet))
+        self._push_in(wallet, call, delay)
 
     def came(self, wallet: bytes) -> None:
-        """A device of the wallet's that can answer is there."""
+        """A device of the wallet's that can answer is there: no need to wake it, nor a cooldown."""
+        self._drop(wallet)
+
+    def over(
+        self,
+        wallet: bytes,
+        opaque_id: str,
+        instead: Callable[[], tuple[WakeReason, str, float | None] | None],
+    ) -> None:
+        """This is over; `instead` gives what else the wallet is wanted for, if for anything."""
+        call = self._calls.get(wallet)
+        if call is None or call.id != opaque_id:
+            return
+        following = instead()
+        if following is not None:
+            call.reason, call.id, call.due = following
+            return
+        if call.pushing is not None:
+            # It may wait for its turn still.
+            call.pushing.cancel()
+        self._drop(wallet)
+
+    def _drop(self, wallet: bytes) -> None:
         call = self._calls.pop(wallet, None)
         self._urgent.pop(wallet, None)
         self._others.pop(wallet, None)
-        if call is None:
-            return
-        if call.timer is not None:
+        if call is not None and call.timer is not None:
             call.timer.cancel()
-        _forget_until(self._came, asyncio.get_running_loop().time() - self._settings.cooldown)
-        # It may be gone again at once.
-        self._came[wallet] = call.last
 
     # ---- what wallets say ----
 
@@ -269,21 +290,21 @@ class Waker:
             # Its receivers asked for peace: that is no attempt.
             self._push_in(wallet, call, closed)
         else:
-            call.pushing = True
-            task = asyncio.create_task(self._push(wallet, call))
+            call.pushing = task = asyncio.create_task(self._push(wallet, call))
             self._pushes.add(task)
             task.add_done_callback(self._pushes.discard)
         return True
 
     async def _push(self, wallet: bytes, call: _Call) -> None:
         call.attempts += 1
+        self._pace.take(wallet)
         call.last = asyncio.get_running_loop().time()
         self.counters.wakes += 1
         said = call.reason, call.id
         try:
             await self._push_to(wallet, call.notice(call.last))
         finally:
-            call.pushing = False
+            call.pushing = None
         if self._calls.get(wallet) is not call:
             return
         if (call.reason, call.id) != said:

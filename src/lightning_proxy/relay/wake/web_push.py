@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import re
 import time
 from pathlib import Path
 from typing import ClassVar, Final
@@ -19,10 +20,32 @@ from lightning_proxy.rpc import ErrorCode, RpcError, WakeByWebPush, WakeKind
 
 #: RFC 8292 §2: at most 24 hours.
 _TOKEN_LIFETIME: Final = 12 * 3600
+#: Characters.
+_MAX_SUBJECT: Final = 320
 #: RFC 8030 §5.4: of several that a sleeping browser has not had yet, it gets the last.
 _TOPIC: Final = "wake"
 #: RFC 8030 §7.3 has 404 for a subscription that is over, and many services say 410.
 _GONE: Final = frozenset({404, 410})
+
+
+#: A host that the world may know: labels with dots between, the last of which has a letter.
+_HOST: Final = r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+(?=[a-z0-9-]*[a-z])[a-z0-9-]{2,63}"
+_CONTACT: Final = re.compile(
+    rf"mailto:[a-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@(?P<mail>{_HOST})"
+    rf"|https://(?P<web>{_HOST})(?::[0-9]{{1,5}})?(?:/[\x21-\x7e]*)?",
+    re.IGNORECASE,
+)
+#: RFC 6761, 6762: names that mean something on one machine or in one network only, or nothing.
+_NOWHERE: Final = (".localhost", ".local", ".internal", ".invalid", ".test", ".home.arpa", ".lan")
+
+
+def is_contact(subject: str) -> bool:
+    """Whether push services take this as a VAPID `sub`: how somebody can be reached (RFC 8292)."""
+    match = _CONTACT.fullmatch(subject)
+    if match is None:
+        return False
+    host = match["mail"] or match["web"]
+    return len(subject) <= _MAX_SUBJECT and not host.lower().endswith(_NOWHERE)
 
 
 class VapidKey:
@@ -57,13 +80,12 @@ class WebPush:
 
     def __init__(self, http: GuardedHttp, key: VapidKey, subject: str | None) -> None:
         """Raises `WakeError` for a subject that push services would not take."""
-        try:
-            key.headers("https://push.invalid/", subject or "")
-        except VapidException:
+        if not is_contact(subject or ""):
             raise WakeError(
                 "Web Push needs relay.wake.vapid_subject: how push services reach you, such as "
-                "mailto:you@example.com."
-            ) from None
+                "mailto:you@example.com or https://example.com/contact, without spaces, at a name "
+                "that the world knows. They refuse each push with another."
+            )
         self._http = http
         self._key = key
         self._subject = subject or ""

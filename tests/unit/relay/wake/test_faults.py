@@ -44,6 +44,50 @@ async def test_slow(receiver: Receiver) -> None:
     assert await failure(receiver.url, timeout=0.1) == "it did not answer in time"
 
 
+async def test_a_kept_connection_that_was_dropped_costs_nothing(receiver: Receiver) -> None:
+    """The receiver closes an idle connection just as it is used again: the POST goes anew."""
+    drop = False
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if drop and request.transport in known:
+            assert request.transport is not None
+            request.transport.abort()
+        known.add(request.transport)
+        return web.Response()
+
+    known = set[Any]()
+    receiver.answer = answer
+    async with Resolver() as resolver, GuardedHttp(POLICY, resolver, WakeSettings()) as http:
+        assert await http.post(receiver.url, b"1", {}) == Delivered()
+        drop = True
+        assert await http.post(receiver.url, b"2", {}) == Delivered()
+    bodies = [(await receiver.push()).body for _ in range(3)]
+    # Seen on the dropped connection, and once more.
+    assert bodies == [b"1", b"2", b"2"]
+
+
+async def test_a_fresh_connection_that_is_dropped_is_a_failure(receiver: Receiver) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    receiver.answer = answer
+    async with Resolver() as resolver, GuardedHttp(POLICY, resolver, WakeSettings()) as http:
+        outcome = await http.post(receiver.url, b"1", {})
+    assert isinstance(outcome, Failed)
+    await receiver.push()
+    assert receiver.pushes.empty()
+
+
+async def test_the_receivers_reason_is_shown_bounded_and_printable(receiver: Receiver) -> None:
+    reason = '{"reason":"BadJwtToken"}\n\x1b[2J' + "x" * 5000
+    receiver.answers(403, text=reason)
+    shown = await failure(receiver.url)
+    assert shown.startswith('it answered with HTTP status 403: {"reason":"BadJwtToken"} ?[2Jxxx')
+    assert len(shown) < 300
+
+
 async def test_down(unused_tcp_port: int) -> None:
     assert "can't be reached" in await failure(f"http://127.0.0.1:{unused_tcp_port}/")
 

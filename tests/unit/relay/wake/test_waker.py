@@ -212,6 +212,44 @@ async def test_a_test_says_how_it_went_and_is_no_hammer(receiver: Receiver) -> N
             await waker.test(WALLET)
 
 
+async def test_a_wallet_that_came_is_woken_at_once_for_the_next_question(
+    receiver: Receiver,
+) -> None:
+    """LSPS5: the cooldown ends when the client comes."""
+    async with waking(cooldown=50.0) as waker:
+        await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(receiver.url))
+        for number in range(3):
+            opaque_id = f"{number:032x}"
+            waker.wake(WALLET, ASKED, opaque_id)
+            assert said((await receiver.push()).body)[1] == opaque_id
+            waker.came(WALLET)
+
+
+async def test_what_is_over_is_not_pushed_again(receiver: Receiver) -> None:
+    async with waking(cooldown=0.01, retry_first=0.05) as waker:
+        await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(receiver.url))
+        waker.wake(WALLET, ASKED, "ab" * 16)
+        await receiver.push()
+        waker.over(WALLET, "ab" * 16, lambda: None)
+        await quiet(receiver, 0.2)
+        # Not even the first, if it is over before it left.
+        waker.wake(WALLET, ASKED, "ac" * 16)
+        waker.over(WALLET, "ac" * 16, lambda: None)
+        await quiet(receiver, 0.2)
+
+
+async def test_where_something_else_waits_that_is_pushed_instead(receiver: Receiver) -> None:
+    async with waking(cooldown=0.01, retry_first=0.05) as waker:
+        await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(receiver.url))
+        waker.wake(WALLET, ASKED, "ab" * 16)
+        await receiver.push()
+        waker.over(WALLET, "ab" * 16, lambda: (WakeReason.MESSAGE, "ac" * 16, None))
+        assert said((await receiver.push()).body) == ("message", "ac" * 16)
+        # What was never its reason changes nothing.
+        waker.over(WALLET, "ad" * 16, lambda: None)
+        assert said((await receiver.push()).body) == ("message", "ac" * 16)
+
+
 async def test_a_wallet_that_comes_and_goes_is_not_pushed_to_each_time(receiver: Receiver) -> None:
     async with waking(cooldown=50.0) as waker:
         await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(receiver.url))
@@ -219,7 +257,8 @@ async def test_a_wallet_that_comes_and_goes_is_not_pushed_to_each_time(receiver:
             waker.wake(WALLET, ASKED, f"{number:032x}")
             await asyncio.sleep(0.01)
             waker.came(WALLET)
-        await receiver.push()
+        for _ in range(5):
+            await receiver.push()
         await quiet(receiver)
 
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from lightning_proxy.cli.vapid import app
 from lightning_proxy.relay.wake.adapter import WakeError
-from lightning_proxy.relay.wake.web_push import VapidKey
+from lightning_proxy.relay.wake.web_push import VapidKey, is_contact
 from lightning_proxy.rpc import RpcError, WakeByWebPush, WakeKind, WakeReason
 from tests.support.receivers import Browser, Receiver, b64, check_vapid
 from tests.unit.relay.wake.conftest import waking
@@ -62,7 +62,28 @@ async def test_a_point_that_is_none_is_refused(receiver: Receiver, key_file: str
             await waker.add(WALLET, WakeKind.WEB_PUSH, WakeByWebPush(**subscription))
 
 
-@pytest.mark.parametrize("subject", [None, "mailto:nobody", "mailto:nobody@invalid"])
+@pytest.mark.parametrize(
+    "subject",
+    [
+        None,
+        "mailto:",
+        "mailto:nobody",
+        "mailto:nobody@invalid",
+        "mailto:ops@localhost",
+        "mailto: ops@example.com",
+        "mailto:ops@example.com ",
+        "mailto:ops@@example.com",
+        "mailto:ops@127.0.0.1",
+        "mailto:ops@relay.local",
+        "mailto:Ops <ops@example.com>",
+        "https://localhost",
+        "https://127.0.0.1/contact",
+        "https://[::1]/",
+        "https://example.com/with space",
+        "https://user@example.com/",
+        "https:///contact",
+    ],
+)
 async def test_a_subject_that_push_services_refuse_is_told_at_once(
     key_file: str, subject: str | None
 ) -> None:
@@ -102,3 +123,16 @@ def test_the_command_shows_a_key_that_is_there_and_replaces_it_only_when_told(
     keys = [output.split()[-1].rstrip("}").rpartition(":")[2].strip('"') for output in outputs]
     assert outputs[0].startswith("Made")
     assert keys[0] == keys[1] != keys[2] == keys[3]
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "mailto:operator+relay@mail.example.co.uk",
+        "https://example.com",
+        "https://relay.example.com:8443/contact?who=1",
+        "https://xn--fa-hia.example/",
+    ],
+)
+def test_a_subject_that_reaches_somebody(subject: str) -> None:
+    assert is_contact(subject)

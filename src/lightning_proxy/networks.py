@@ -1,0 +1,48 @@
+"""Addresses and networks as settings name them, compared by what they are, not by their spelling.
+
+A socket of both families shows an IPv4 client as `::ffff:192.0.2.1`.
+"""
+
+from collections.abc import Iterable
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from typing import Final, TypeAlias
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Network: TypeAlias = IPv4Network | IPv6Network
+
+#: Of `::ffff:0:0/96`.
+_MAPPED_BITS: Final = 96
+
+
+def address_of(text: str) -> Address:
+    """An address; a mapped one is the IPv4 address that it maps. Raises `ValueError`."""
+    return unmapped(ip_address(text))
+
+
+def unmapped(address: Address) -> Address:
+    """A mapped address as the one that it maps, any other as it is."""
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return address if mapped is None else mapped
+
+
+def network_of(text: str) -> Network:
+    """A network, or a single address as one; mapped as in `address_of`. Raises `ValueError`."""
+    network = ip_network(text)
+    if isinstance(network, IPv6Network) and network.prefixlen >= _MAPPED_BITS:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
+    return network
+
+
+def is_in(address: Address, networks: Iterable[Network]) -> bool:
+    """Whether one of these networks has this address."""
+    address = unmapped(address)
+    return any(address in network for network in networks)
