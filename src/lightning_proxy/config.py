@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -145,9 +146,33 @@ _VARIABLES: Final = {"_".join((_PREFIX, *path)).upper(): path for path in _LEAVE
 _SECTIONS: Final = tuple(f"{_PREFIX}_{name}_".upper() for name in Config.__struct_fields__)
 
 
+#: What Kubernetes sets in every container for each service of its namespace, by the service's name
+#: (`lightning-proxy-relay` begins like a setting): a name's end, and where a name may be a
+#: setting's, too, its value.
+_KUBERNETES_NAME: Final = re.compile(
+    r"_SERVICE_HOST$|_SERVICE_PORT(?:_[A-Z0-9_]+)?$|_PORT_[0-9]+_(?:TCP|UDP|SCTP)"
+    r"(?:_(?:PROTO|PORT|ADDR))?$"
+)
+_KUBERNETES_VALUE: Final = re.compile(r"(?:tcp|udp|sctp)://\S+:[0-9]+")
+
+
+def made_by_kubernetes(environ: Mapping[str, str]) -> list[str]:
+    """Variables that look like settings, and are Kubernetes' word about a service."""
+    return [
+        name
+        for name, value in environ.items()
+        if name.startswith(_SECTIONS)
+        and (
+            (name not in _VARIABLES and _KUBERNETES_NAME.search(name) is not None)
+            or (name.endswith("_PORT") and _KUBERNETES_VALUE.fullmatch(value) is not None)
+        )
+    ]
+
+
 def _from_environment(environ: Mapping[str, str]) -> Iterator[Setting]:
+    foreign = frozenset(made_by_kubernetes(environ))
     for name, value in environ.items():
-        if not name.startswith(_SECTIONS):
+        if not name.startswith(_SECTIONS) or name in foreign:
             continue
         path = _VARIABLES.get(name)
         if path is None:

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from lightning_proxy.config import Config, ConfigError, Setting, default_file, load
+from lightning_proxy.config import (
+    Config,
+    ConfigError,
+    Setting,
+    default_file,
+    load,
+    made_by_kubernetes,
+)
 from lightning_proxy.rpc import DelegationKind
 
 TOKEN = "a-token-of-nobody-else"
@@ -154,3 +161,31 @@ def test_the_default_file_is_read_only_where_it_is(tmp_path: Path) -> None:
     file.parent.mkdir()
     file.touch()
     assert default_file(environ) == file
+
+
+KUBERNETES = {
+    "LIGHTNING_PROXY_RELAY_PORT": "tcp://10.96.0.7:3000",
+    "LIGHTNING_PROXY_RELAY_SERVICE_HOST": "10.96.0.7",
+    "LIGHTNING_PROXY_RELAY_SERVICE_PORT": "3000",
+    "LIGHTNING_PROXY_RELAY_SERVICE_PORT_HTTP": "3000",
+    "LIGHTNING_PROXY_RELAY_PORT_3000_TCP": "tcp://10.96.0.7:3000",
+    "LIGHTNING_PROXY_RELAY_PORT_3000_TCP_PROTO": "tcp",
+    "LIGHTNING_PROXY_RELAY_PORT_3000_TCP_PORT": "3000",
+    "LIGHTNING_PROXY_RELAY_PORT_3000_TCP_ADDR": "10.96.0.7",
+    # A setting's own name.
+    "LIGHTNING_PROXY_API_PORT": "tcp://10.96.0.8:3000",
+}
+
+
+def test_what_kubernetes_says_of_a_service_is_no_setting() -> None:
+    assert load(None, KUBERNETES) == load(None, {})
+    assert sorted(made_by_kubernetes(KUBERNETES)) == sorted(KUBERNETES)
+    settings = {"LIGHTNING_PROXY_API_PORT": "3001", "LIGHTNING_PROXY_RELAY_MAX_SESSIONS": "7"}
+    assert made_by_kubernetes(settings) == []
+    assert load(None, KUBERNETES | settings).api.port == 3001
+
+
+@pytest.mark.parametrize("name", ["LIGHTNING_PROXY_RELAY_PROT", "LIGHTNING_PROXY_RELAY_HOST"])
+def test_what_only_looks_like_it_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="is no setting"):
+        load(None, {name: "tcp://10.96.0.7:3000"})

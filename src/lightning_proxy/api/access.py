@@ -1,12 +1,12 @@
 """Who may use this relay at all, and under which name they reached it."""
 
 import hmac
-import ipaddress
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from lightning_proxy.api.settings import ApiSettings
+from lightning_proxy.networks import address_of
 from lightning_proxy.rpc import ErrorCode, RpcError, normal_origin
 
 
@@ -88,7 +88,7 @@ class Access:
 def log_address(request: web.Request) -> str:
     """The client's address for a log line."""
     try:
-        return str(ipaddress.ip_address(request.remote or ""))
+        return str(address_of(request.remote or ""))
     except ValueError:
         return "unknown"
 

@@ -1,9 +1,9 @@
 """Behind a proxy: who the client is and what it dialled, if a trusted proxy says so."""
 
-from ipaddress import ip_address, ip_network
-
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
+
+from lightning_proxy.networks import address_of, is_in, network_of
 
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
@@ -12,7 +12,7 @@ class Forwarded:
     """`trusted` are networks (CIDR); raises `ValueError` for what is none."""
 
     def __init__(self, trusted: list[str]) -> None:
-        self._trusted = [ip_network(network) for network in trusted]
+        self._trusted = [network_of(network) for network in trusted]
 
     def client(self, remote: str, forwarded_for: list[str]) -> str:
         """The nearest address that no trusted proxy has: what stands further away, anybody may say.
@@ -31,10 +31,9 @@ class Forwarded:
     def trusts(self, address: str) -> bool:
         """Whether a trusted proxy has this address."""
         try:
-            parsed = ip_address(address)
+            return is_in(address_of(address), self._trusted)
         except ValueError:
             return False
-        return any(parsed in network for network in self._trusted)
 
     def middleware(self) -> Middleware:
         """Gives handlers the client's view of the request."""
@@ -70,6 +69,6 @@ def _without_port(hop: str) -> str | None:
     elif hop.count(":") == 1:
         hop = hop.partition(":")[0]
     try:
-        return str(ip_address(hop))
+        return str(address_of(hop))
     except ValueError:
         return None

@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import IPv6Address, ip_address
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
+from lightning_proxy.networks import address_of
 from lightning_proxy.relay.buckets import Buckets
 from lightning_proxy.rpc import ErrorCode, RpcError
 
@@ -30,6 +30,9 @@ class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     #: HTTP requests, websockets among them, a second.
     requests_per_address: _Rate = 20.0
     requests_per_address_burst: _Count = 200
+    #: Connections that have not sent a request yet.
+    silent_connections_per_address: _Count = 256
+    silent_connections: _Count = 8_192
     #: Failed authentications a minute.
     failures_per_address: _Rate = 10.0
     failures_per_address_burst: _Count = 30
@@ -130,16 +133,12 @@ class Limits:
 def network_of(address: str) -> str | None:
     """Whose limits count for this address; None: nobody's, it is this machine's own."""
     try:
-        parsed = ip_address(address)
+        parsed = address_of(address)
     except ValueError:
         return address
-    if isinstance(parsed, IPv6Address):
-        if parsed.ipv4_mapped is None:
-            if parsed.is_loopback:
-                return None
-            return parsed.packed[:_IPV6_PREFIX].hex()
-        parsed = parsed.ipv4_mapped
-    return None if parsed.is_loopback else str(parsed)
+    if parsed.is_loopback:
+        return None
+    return parsed.packed[:_IPV6_PREFIX].hex() if parsed.version == 6 else str(parsed)
 
 
 def _key(who: bytes | str) -> bytes | str | None:

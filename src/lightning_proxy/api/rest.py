@@ -1,5 +1,6 @@
 """The REST calls of the 2019 server's flow, for its unchanged clients."""
 
+import asyncio
 from typing import TypeVar
 
 import msgspec
@@ -54,9 +55,10 @@ class HandshakeResult(Struct, frozen=True):
 
 
 class Rest:
-    """`POST /api/connect` and `POST /api/handshake/{id}`."""
+    """`POST /api/connect` and `POST /api/handshake/{id}`; `timeout`: seconds for a body."""
 
-    def __init__(self, relay: Relay, access: Access, limits: Limits) -> None:
+    def __init__(self, relay: Relay, access: Access, limits: Limits, timeout: float) -> None:
+        self._timeout = timeout
         self._relay = relay
         self._limits = limits
         self._access = access
@@ -100,7 +102,12 @@ class Rest:
             raise RpcError(
                 ErrorCode.INVALID_REQUEST, "Send JSON, with Content-Type: application/json."
             )
-        return decode_params(await request.read(), kind)
+        try:
+            async with asyncio.timeout(self._timeout):
+                body = await request.read()
+        except TimeoutError:
+            raise RpcError(ErrorCode.INVALID_REQUEST, "The body did not come in time.") from None
+        return decode_params(body, kind)
 
 
 def _json(body: Struct) -> web.Response:

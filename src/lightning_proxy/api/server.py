@@ -10,22 +10,29 @@ from string import Template
 from typing import Self
 
 import msgspec
-from aiohttp import web
+import structlog
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from lightning_proxy import __version__, rpc
 from lightning_proxy.api.access import Access, cross_origin
 from lightning_proxy.api.admin import Admin
+from lightning_proxy.api.door import Door, spoke
 from lightning_proxy.api.forwarded import Forwarded
 from lightning_proxy.api.limits import Limits
 from lightning_proxy.api.metrics import Metrics
 from lightning_proxy.api.openapi import document
 from lightning_proxy.api.problems import problems
 from lightning_proxy.api.rest import Rest
-from lightning_proxy.api.settings import ApiSettings
+from lightning_proxy.api.settings import ApiSettings, unusable
 from lightning_proxy.api.socket import WalletSocket
+from lightning_proxy.api.tls import CertificateError
+from lightning_proxy.chain import ChainUnavailable
 from lightning_proxy.relay import Relay, RelaySettings
+from lightning_proxy.relay.store import StoreUnavailable
 from lightning_proxy.transport import kernel_name
+
+_log = structlog.get_logger()
 
 #: The largest REST body is a handshake of some 400 bytes.
 _MAX_BODY = 16 * 1024
@@ -33,6 +40,9 @@ _MAX_BODY = 16 * 1024
 _SHUTDOWN_TIMEOUT = 2.0
 #: Connections that may wait to be accepted: thousands of wallets come back at once.
 _BACKLOG = 4096
+#: Seconds between attempts to start while what the relay rests on isn't there yet.
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 5.0
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
     "X-Content-Type-Options": "nosniff",
@@ -40,11 +50,18 @@ _PAGE_HEADERS = {
 }
 
 
+@web.middleware
+async def _spoke(request: web.Request, handler: Handler) -> web.StreamResponse:
+    spoke(request)
+    return await handler(request)
+
+
 class Server:
     """A relay and its API, as an async context manager: entered, it listens; left, it is gone.
 
-    Raises `SettingsError` for settings that contradict each other, `OSError` when the address is
-    in use or not this machine's.
+    While it is being entered, and waits for what the relay rests on (up to `start_timeout`), it
+    answers everything with 503. Raises `SettingsError` for settings that contradict each other,
+    `OSError` when the address is in use or not this machine's, and what entering a `Relay` raises.
     """
 
     port: int
@@ -56,6 +73,7 @@ class Server:
         self._limits = Limits(self._settings.limits)
         self.relay = Relay(relay_settings, on_loopback=self._settings.on_loopback)
         self._sockets: set[WalletSocket] = set()
+        self._is_ready = False
         self._schema = msgspec.json.encode(document())
         self._page = Template(resources.files(__package__).joinpath("page.html").read_text("utf-8"))
 
@@ -70,18 +88,56 @@ class Server:
                 self._application(), access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT
             )
             stack.push_async_callback(runner.cleanup)
+            await runner.setup()
+            serving = await self._serve(runner, listening)
+            stack.callback(serving.close)
             # Sessions go before: their wallets are still there to be told.
             stack.push_async_callback(self._say_goodbye)
-            await stack.enter_async_context(self.relay)
+            await self._enter_relay(stack)
             if self._settings.admin_socket is not None:
                 admin = Admin(self.relay, Path(self._settings.admin_socket))
                 await stack.enter_async_context(admin)
-            await runner.setup()
-            site = web.SockSite(runner, listening, backlog=_BACKLOG, ssl_context=self._tls)
-            await site.start()
-            stack.push_async_callback(site.stop)
+            # First of all, nobody new comes.
+            stack.callback(serving.close)
+            self._is_ready = True
             self._stack = stack.pop_all()
         return self
+
+    async def _serve(self, runner: web.AppRunner, listening: socket.socket) -> asyncio.Server:
+        assert runner.server is not None  # noqa: S101 - it is set up
+        timeout = self._settings.request_timeout
+        door = Door(
+            runner.server,
+            self._settings.limits,
+            Forwarded(self._settings.trusted_proxies).trusts,
+            timeout,
+            access_log=None,
+            keepalive_timeout=self._settings.keepalive_timeout,
+        )
+        return await asyncio.get_running_loop().create_server(
+            door,
+            sock=listening,
+            backlog=_BACKLOG,
+            ssl=None if self._tls is None else self._tls.context,
+            ssl_handshake_timeout=None if self._tls is None else timeout,
+        )
+
+    async def _enter_relay(self, stack: AsyncExitStack) -> None:
+        """What the relay rests on may be starting beside it, after a power cut for example."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + self.relay.settings.start_timeout
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                await stack.enter_async_context(self.relay)
+            except (ChainUnavailable, StoreUnavailable) as error:
+                if clock() + pause > until:
+                    raise
+                _log.warning("waiting_to_start", reason=str(error), seconds=round(until - clock()))
+            else:
+                return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
@@ -92,7 +148,10 @@ class Server:
     def reload(self) -> None:
         """Read the certificate's files again; raises `SettingsError`, and the old one stays."""
         if self._tls is not None:
-            self._settings.load_tls(self._tls)
+            try:
+                self._tls.reload()
+            except CertificateError as error:
+                raise unusable(error) from None
 
     async def _bind(self) -> socket.socket:
         """A listening socket at the configured host and port."""
@@ -111,6 +170,7 @@ class Server:
     def _application(self) -> web.Application:
         application = web.Application(
             middlewares=[
+                _spoke,
                 Forwarded(self._settings.trusted_proxies).middleware(),
                 cross_origin(self._access),
                 problems,
@@ -120,7 +180,9 @@ class Server:
         )
         application.add_routes(
             [
-                *Rest(self.relay, self._access, self._limits).routes(),
+                *Rest(
+                    self.relay, self._access, self._limits, self._settings.request_timeout
+                ).routes(),
                 web.get(rpc.PATH, self._wallet),
                 web.get("/", self._index),
                 web.get("/healthz", self._healthz),
@@ -132,6 +194,12 @@ class Server:
 
     @web.middleware
     async def _limited(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not self._is_ready:
+            return web.json_response(
+                {"status": "starting", "version": __version__},
+                status=503,
+                headers={hdrs.RETRY_AFTER: "1"},
+            )
         self._limits.request(request.remote or "")
         return await handler(request)
 

@@ -1,13 +1,13 @@
 """What an operator can set about the port that wallets use."""
 
-from ipaddress import ip_address
-from ssl import PROTOCOL_TLS_SERVER, SSLContext
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
 from lightning_proxy.api.forwarded import Forwarded
 from lightning_proxy.api.limits import LimitSettings
+from lightning_proxy.api.tls import Certificate, CertificateError
+from lightning_proxy.networks import address_of
 from lightning_proxy.rpc import normal_origin
 
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
@@ -42,6 +42,10 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     #: The operator's own socket (a file), for lightning-proxy sessions, wallets and delegations.
     #: `serve` has a place for it beside the store where this is unset.
     admin_socket: str | None = None
+    #: Seconds for a connection's first request, TLS's handshake before it, and a request's body.
+    request_timeout: Annotated[float, Meta(gt=0, le=600)] = 10.0
+    #: Seconds that an idle connection is kept after a request.
+    keepalive_timeout: Annotated[float, Meta(gt=0, le=3600)] = 60.0
     #: Seconds from a websocket's opening to `authenticate`.
     authentication_timeout: Annotated[float, Meta(gt=0, le=600)] = 10.0
 
@@ -54,7 +58,7 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         if self.host == "localhost":
             return True
         try:
-            return ip_address(self.host).is_loopback
+            return address_of(self.host).is_loopback
         except ValueError:
             return False
 
@@ -108,26 +112,18 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         """Of what it listens for; a proxy in front may speak another."""
         return "http" if self.tls_certificate is None else "https"
 
-    def tls(self) -> SSLContext | None:
+    def tls(self) -> Certificate | None:
         """None: no TLS. Raises `SettingsError` for files that won't do."""
-        if self.tls_certificate is None:
+        if self.tls_certificate is None or self.tls_key is None:
             return None
-        # PROTOCOL_TLS_SERVER: TLS 1.2 at least.
-        context = SSLContext(PROTOCOL_TLS_SERVER)
-        self.load_tls(context)
-        return context
-
-    def load_tls(self, context: SSLContext) -> None:
-        """Read the files (again); raises `SettingsError`, and then all is as before."""
-        assert self.tls_certificate is not None  # noqa: S101 - who has a context has a file
         try:
-            # On a trial context first: half a change would be worse than none.
-            SSLContext(PROTOCOL_TLS_SERVER).load_cert_chain(self.tls_certificate, self.tls_key)
-            context.load_cert_chain(self.tls_certificate, self.tls_key)
-        except OSError as error:
-            raise SettingsError(
-                f"tls_certificate, tls_key: {error.strerror or type(error).__name__}"
-            ) from None
+            return Certificate(self.tls_certificate, self.tls_key)
+        except CertificateError as error:
+            raise unusable(error) from None
 
     def _url_host(self) -> str:
         return f"[{self.host}]" if ":" in self.host else self.host
+
+
+def unusable(error: CertificateError) -> SettingsError:
+    return SettingsError(f"tls_certificate, tls_key: {error}")

@@ -82,6 +82,7 @@ class WalletSocket:
         self._outgoing_bytes = 0
         self._sent = 0
         self.is_silent = False
+        self._pings_queued = 0
         #: Set while the socket is behind: the next look at its progress.
         self._stall: asyncio.TimerHandle | None = None
         self._more = asyncio.Event()
@@ -157,10 +158,14 @@ class WalletSocket:
         task.add_done_callback(self._tasks.discard)
 
     def abort(self, reason: str) -> None:
+        if self._pings_queued:
+            # On a slow link the ping is still behind other frames; `_stall` sees whether they move.
+            return
         _log.info("wallet_socket_dead", reason=reason)
         self._cut()
 
     def probe(self) -> None:
+        self._pings_queued += 1
         self._outgoing.append(None)
         self._more.set()
 
@@ -370,6 +375,7 @@ class WalletSocket:
                 text = self._outgoing.popleft()
                 if text is None:
                     await self._socket.ping()
+                    self._pings_queued -= 1
                     continue
                 self._outgoing_bytes -= len(text)
                 await self._socket.send_str(text)

@@ -7,6 +7,7 @@ from lightning_proxy.chain.source import (
     BroadcastRejected,
     ChainError,
     ChainSource,
+    ChainUnavailable,
     Output,
     Tip,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "BroadcastRejected",
     "ChainError",
     "ChainSource",
+    "ChainUnavailable",
     "Output",
     "OutputWatch",
     "SourceURL",

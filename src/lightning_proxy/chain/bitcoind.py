@@ -17,7 +17,13 @@ from msgspec import Raw, Struct
 
 from lightning_proxy.chain import checks
 from lightning_proxy.chain.http import HttpClient
-from lightning_proxy.chain.source import BroadcastRejected, ChainError, Output, Tip
+from lightning_proxy.chain.source import (
+    BroadcastRejected,
+    ChainError,
+    ChainUnavailable,
+    Output,
+    Tip,
+)
 from lightning_proxy.chain.steady import Moved, Place, Places, steady
 from lightning_proxy.chain.url import SourceKind
 
@@ -29,6 +35,7 @@ _NO_SUCH_METHOD: Final = -32601
 _UNKNOWN: Final = -5
 _OUT_OF_RANGE: Final = frozenset({-1, -8})  # btcd's and Bitcoin Core's for a height above the tip
 _ALREADY_CONFIRMED: Final = -27
+_WARMING_UP: Final = -28
 _REJECTED: Final = frozenset({-22, -25, -26, _ALREADY_CONFIRMED})
 
 # Feerates are in bitcoins a 1000 virtual bytes.
@@ -304,6 +311,10 @@ class BitcoindSource:
             raise ChainError(f"{method}: HTTP status {status}")
         answer = checks.decode(body, _Answer, f"answer to {method}")
         if answer.error is not None:
+            if answer.error.code == _WARMING_UP:
+                raise ChainUnavailable(
+                    f"the node is starting: {checks.quoted(answer.error.message)}"
+                )
             raise NodeError(method, answer.error)
         if answer.id != request_id:
             raise ChainError(f"{method}: an answer to another question")

@@ -7,7 +7,7 @@ from typing import Final
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 
-from lightning_proxy.chain.source import ChainError
+from lightning_proxy.chain.source import ChainError, ChainUnavailable
 from lightning_proxy.chain.url import SourceURL
 from lightning_proxy.http import Dropped, noting_reuse, once
 
@@ -19,6 +19,8 @@ MAX_ANSWER: Final = 32 << 20
 # At once to one source; the rest wait.
 _CONNECTIONS: Final = 16
 _MAX_COOKIE: Final = 1024
+#: What a proxy or an overloaded server says.
+_NOT_NOW: Final = frozenset({429, 502, 503, 504})
 
 
 class HttpClient:
@@ -72,14 +74,14 @@ class HttpClient:
             except Dropped:
                 return await self._ask(self._fresh, method, address, body, headers)
         except TimeoutError:
-            raise ChainError(
+            raise ChainUnavailable(
                 f"{self._url.host} doesn't answer within {self._timeout:g} s"
             ) from None
         except ValueError:
             # Its words are the whole URL.
             raise ChainError(f"{self._url.host} is no address that can be asked") from None
         except (ClientError, OSError) as error:
-            raise ChainError(f"can't ask {self._url.host}: {error}") from None
+            raise ChainUnavailable(f"can't ask {self._url.host}: {error}") from None
 
     async def _ask(
         self,
@@ -101,6 +103,8 @@ class HttpClient:
                     )
         if response.status in (401, 403):
             raise ChainError(f"{self._url.host} refuses us: HTTP status {response.status}")
+        if response.status in _NOT_NOW:
+            raise ChainUnavailable(f"{self._url.host} is not ready: HTTP status {response.status}")
         return response.status, bytes(answer)
 
     def _authorization(self) -> dict[str, str]:
@@ -129,4 +133,5 @@ def _cookie(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(_MAX_COOKIE).strip()
     except OSError as error:
-        raise ChainError(f"can't read the cookie {path}: {error.strerror}") from None
+        # bitcoind writes it as it starts.
+        raise ChainUnavailable(f"can't read the cookie {path}: {error.strerror}") from None

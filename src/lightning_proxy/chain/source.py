@@ -18,6 +18,10 @@ class ChainError(Exception):
     """A source gave no answer or a senseless one; a sentence with no credential in it."""
 
 
+class ChainUnavailable(ChainError):
+    """The source can't be asked now: it is not there, or not yet ready."""
+
+
 class BroadcastRejected(ChainError):
     """The source looked at a transaction and doesn't want it; the sentence has its reason."""
 

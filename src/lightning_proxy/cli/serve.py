@@ -25,6 +25,7 @@ from lightning_proxy.config import (
     Setting,
     default_file,
     load,
+    made_by_kubernetes,
     with_places,
 )
 from lightning_proxy.relay import StoreError
@@ -168,6 +169,12 @@ def serve(
         server = Server(settings.relay, settings.api)
     except (ConfigError, SettingsError) as error:
         _fail(str(error), _MISCONFIGURED)
+    if foreign := made_by_kubernetes(os.environ):
+        typer.echo(
+            f"Warning: {', '.join(sorted(foreign))}: set by Kubernetes for a service of that name, "
+            "and no settings. Name the service otherwise, or set enableServiceLinks: false.",
+            err=True,
+        )
     logs.set_up(settings.log)
     if settings.log.audit is not None:
         try:
@@ -195,10 +202,14 @@ def raise_file_limit() -> int:
 async def _run(server: Server, settings: Config) -> None:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
+    starting = asyncio.current_task()
 
     def stop(number: int) -> None:
         _log.info("stopping", signal=signal.Signals(number).name)
         stopped.set()
+        if starting is not None:
+            # It may wait for what the relay rests on.
+            starting.cancel()
         # A second signal ends an operator's patience.
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(each)
@@ -211,10 +222,14 @@ async def _run(server: Server, settings: Config) -> None:
         async with AsyncExitStack() as stack:
             limit = await stack.enter_async_context(asyncio.timeout(None))
             await _start(stack, server, settings)
+            starting = None
             loop.add_signal_handler(signal.SIGHUP, _reload, server)
             _announce(server, settings)
             await stopped.wait()
             limit.reschedule(loop.time() + patience)
+    except asyncio.CancelledError:
+        if not stopped.is_set():
+            raise
     except TimeoutError:
         _fail(f"the shutdown took longer than {patience:g} s and was cut short", _FAILED)
     _log.info("stopped")

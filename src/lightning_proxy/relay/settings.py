@@ -65,6 +65,8 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     chain: str | None = None
     #: Between two looks at the chain's tip.
     chain_interval: Seconds = 10.0
+    #: At start, the chain source and the database get this long to be there.
+    start_timeout: Seconds = 180.0
     #: The chains of the default `init`, by name; none: the `init` names none, any peer's will do.
     networks: list[str] = []
     #: From act two to the wallet's act three; lnd gives up after 5 s, LDK after 10 s.

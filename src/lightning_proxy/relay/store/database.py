@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
+import structlog
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import URL, Connection, Insert, Table, event, inspect, make_url, select
@@ -17,6 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import StaticPool
 
 from lightning_proxy.relay.store import tables
+
+_log = structlog.get_logger()
 
 #: SQLite's own name for it.
 IN_MEMORY: Final = ":memory:"
@@ -31,6 +34,10 @@ _BUSY_TIMEOUT: Final = 1.0
 #: Seconds that PostgreSQL gets for a connection, and for a statement.
 _CONNECT_TIMEOUT: Final = 5.0
 _STATEMENT_TIMEOUT: Final = 10.0
+#: PostgreSQL's codes (class 08, and these) for a server that another connection may reach again:
+#: shutting down, crashed, starting, full, or a standby, which a former primary becomes.
+_CONNECTION_LOST: Final = "08"
+_AWAY: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "53300", "25006"})
 #: PostgreSQL's own code for a lock that wasn't to be had in time.
 _LOCK_NOT_AVAILABLE: Final = "55P03"
 _KEEPALIVE: Final = {
@@ -42,6 +49,10 @@ _KEEPALIVE: Final = {
 
 class StoreError(Exception):
     """The relay's state can't be read or written; the text says where and why."""
+
+
+class StoreUnavailable(StoreError):
+    """The database can't be used now: it is not there, or starting, or not the one that writes."""
 
 
 class Database:
@@ -70,6 +81,7 @@ class Database:
         self._where = where
         self._engine: AsyncEngine
         self._is_open = False
+        self._failures = 0
         # One connection has one transaction at a time.
         self._lock = asyncio.Lock()
 
@@ -105,8 +117,20 @@ class Database:
         async with self._lock, self._explained():
             if not self._is_open:
                 raise StoreError("The relay's state is closed.")
-            async with self._engine.begin() as connection:
-                yield connection
+            try:
+                async with self._engine.begin() as connection:
+                    try:
+                        yield connection
+                    except BaseException as error:
+                        if self._is_postgresql and _is_away(error):
+                            # A server that became a standby stays there and answers: only another
+                            # connection can reach its successor.
+                            await connection.invalidate()
+                        raise
+            except (SQLAlchemyError, OSError) as error:
+                self._failed(error)
+                raise
+            self._succeeded()
 
     def insert_new(self, table: Table) -> Insert:
         """An INSERT that leaves rows alone that are there."""
@@ -138,6 +162,8 @@ class Database:
             connect_args={
                 "timeout": _CONNECT_TIMEOUT,
                 "command_timeout": _STATEMENT_TIMEOUT,
+                # Of several hosts, and of those that change roles, the one that writes.
+                "target_session_attrs": "read-write",
                 # The server lets go of a relay's lock that is gone without a word, too.
                 "server_settings": _KEEPALIVE,
             },
@@ -176,17 +202,48 @@ class Database:
         await connection.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
         await connection.exec_driver_sql(f"PRAGMA user_version = {_BEFORE_MIGRATIONS}")
 
+    def _failed(self, error: Exception) -> None:
+        """Tell the operator once how it began; the rest is what each caller makes of it."""
+        if not self._failures:
+            _log.error("store_failed", store=self.name, reason=_reason(error))
+        self._failures += 1
+
+    def _succeeded(self) -> None:
+        if self._failures:
+            _log.info("store_works_again", store=self.name, failures=self._failures)
+        self._failures = 0
+
     @asynccontextmanager
     async def _explained(self) -> AsyncIterator[None]:
         try:
             yield
         except SQLAlchemyError as error:
-            # The cause's first line alone: what follows, and SQLAlchemy's text, repeat values.
-            reason = str(getattr(error, "orig", None) or type(error).__name__).partition("\n")[0]
-            raise StoreError(f"The relay's state in {self.name} failed: {reason}.") from None
-        except (OSError, TimeoutError) as error:
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            raise StoreError(f"{self.name} can't be written: {reason}.") from None
+            kind = StoreUnavailable if self._is_postgresql and _is_away(error) else StoreError
+            raise kind(f"The relay's state in {self.name} failed: {_reason(error)}.") from None
+        except OSError as error:
+            kind = StoreUnavailable if self._is_postgresql else StoreError
+            raise kind(f"{self.name} can't be written: {_reason(error)}.") from None
+
+
+def _is_away(error: BaseException) -> bool:
+    """Whether the server, or this connection to it, is of no use any more."""
+    if isinstance(error, OSError):  # a TimeoutError is one, too
+        return True
+    cause = getattr(error, "orig", None)
+    state = getattr(cause, "sqlstate", None) or ""
+    return (
+        state in _AWAY
+        or state.startswith(_CONNECTION_LOST)
+        or isinstance(getattr(cause, "__cause__", None), OSError)
+        or bool(getattr(error, "connection_invalidated", False))
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The cause's first line alone: what follows, and SQLAlchemy's text, repeat values."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return str(getattr(error, "orig", None) or type(error).__name__).partition("\n")[0]
 
 
 def parse_url(url: str) -> URL:
