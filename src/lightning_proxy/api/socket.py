@@ -170,7 +170,7 @@ class WalletSocket:
         """Ask for the node key's signature, once: a challenge serves one attempt."""
         challenge = secrets.token_hex(32)
         self._post(encode_notification("challenge", Challenge(challenge, origin)))
-        request_id: RequestId = None
+        request_id: RequestId | UnsetType = None
         try:
             async with asyncio.timeout(self._settings.authentication_timeout):
                 message = await self._socket.receive()
@@ -180,7 +180,7 @@ class WalletSocket:
             if message.type is not WSMsgType.TEXT:
                 return False
             envelope = decode_envelope(message.data)
-            request_id = None if envelope.id is UNSET else envelope.id
+            request_id = envelope.id
             if envelope.method != "authenticate":
                 raise RpcError(ErrorCode.UNAUTHENTICATED, "Authenticate first.")
             wanted = decode_params(envelope.params, Authenticate)
@@ -199,7 +199,7 @@ class WalletSocket:
             result = Authenticated(
                 node_id.hex(), self._wallet_settings(), sessions, self._relay.identity
             )
-            self._post(encode_result(request_id, result))
+            self._reply(request_id, result)
             self._inbox.attach(self)
             # What waited for the wallet is bounded by itself; the cap is for what comes on top.
             self._limit = self._outgoing_bytes + self._relay.settings.max_queued_bytes_per_socket
@@ -213,7 +213,7 @@ class WalletSocket:
         audit("authentication_failed", address=address, code=error.error.code)
         self._relay.counters.authentications_failed += 1
         _log.info("authentication_failed", address=address, code=error.error.code)
-        self._post(encode_error(request_id, error))
+        self._fail(request_id, error)
         await self._hang_up(WSCloseCode.POLICY_VIOLATION, error.error.code)
         return False
 
@@ -248,9 +248,12 @@ class WalletSocket:
             self._relay.forget_if_idle(self._inbox)
 
     def _take(self, text: str) -> None:
-        """One frame of the wallet's: a request, or an answer to a delegation."""
-        # JSON-RPC 2.0 §4.1: a request without an id is never answered; §5: what can't be read is,
-        # by the id null.
+        """One frame of the wallet's: a request, a notification, or an answer to a delegation.
+
+        Every method may be a notification: it takes effect, and counts against the limits, and
+        nobody hears how it went (JSON-RPC 2.0 §4.1). §5: what can't be read is answered by the id
+        null. Of a request it is an id as any other, if no wise one (§4).
+        """
         request_id: RequestId | UnsetType = None
         try:
             envelope = decode_envelope(text)
@@ -293,13 +296,20 @@ class WalletSocket:
             self._post(encode_result(request_id, result))
 
     def _fail(self, request_id: RequestId | UnsetType, error: Exception) -> None:
-        text = _failure(None if request_id is UNSET else request_id, error)
+        """What is our fault is logged, and says no more."""
+        if not isinstance(error, RpcError):
+            _log.error("request_failed", error=type(error).__name__, exc_info=error)
+            error = RpcError(ErrorCode.INTERNAL, "The relay failed on this; it is logged.")
         if request_id is not UNSET:
-            self._post(text)
+            self._post(encode_error(request_id, error))
 
     def _take_answer(self, envelope: Envelope) -> None:
         """An answer is never answered, but one that is not taken is `rejected`."""
         delegation_id = envelope.id
+        if delegation_id is None and envelope.error is not UNSET:
+            # What the wallet says to a frame that it could not read. Two sides that answer each
+            # other's errors would never stop.
+            return
         if not isinstance(delegation_id, str):
             raise RpcError(ErrorCode.INVALID_REQUEST, "An answer has its delegation's id.")
         try:
@@ -383,14 +393,6 @@ class WalletSocket:
                 break
             await asyncio.sleep(_GOODBYE / _GOODBYE_LOOKS)
         await self._socket.close(code=code, message=reason.encode())
-
-
-def _failure(request_id: RequestId, error: Exception) -> str:
-    """The response to a request that failed; what is our fault is logged, and says no more."""
-    if not isinstance(error, RpcError):
-        _log.error("request_failed", error=type(error).__name__, exc_info=error)
-        error = RpcError(ErrorCode.INTERNAL, "The relay failed on this; it is logged.")
-    return encode_error(request_id, error)
 
 
 def _signer_of(wanted: Authenticate, origin: str, challenge: str) -> tuple[bytes, bytes]:

@@ -7,7 +7,8 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from lightning_proxy.rpc.errors import ErrorCode, RpcError
 
-#: JSON-RPC 2.0: a request's id; a response to a request that couldn't be read has the id null.
+#: JSON-RPC 2.0: a request's id, which comes back with the response; a response to a request that
+#: couldn't be read has the id null. What has no id at all is a notification.
 RequestId = str | int | None
 
 T = TypeVar("T")
@@ -58,6 +59,11 @@ def decode_envelope(text: str | bytes) -> Envelope:
     try:
         return _envelopes.decode(text)
     except msgspec.ValidationError as error:
+        if text.lstrip()[:1] in ("[", b"["):
+            # JSON-RPC 2.0 §6 leaves batches to the server; here a socket is one already.
+            raise RpcError(
+                ErrorCode.INVALID_REQUEST, "Batches are not taken: send each message by itself."
+            ) from None
         raise RpcError(
             ErrorCode.INVALID_REQUEST, f"This is not a JSON-RPC 2.0 message: {error}."
         ) from None

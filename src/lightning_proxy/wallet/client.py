@@ -392,7 +392,7 @@ class Wallet:
         try:
             match envelope.method:
                 case "delegate":
-                    await self._take_delegate(decode_params(envelope.params, Delegate))
+                    await self._take_delegate(envelope.id, decode_params(envelope.params, Delegate))
                 case method if method in _NOTIFICATIONS:
                     await self._take_notification(
                         decode_params(envelope.params, _NOTIFICATIONS[method])
@@ -410,7 +410,10 @@ class Wallet:
             if envelope.id is not UNSET:
                 await self._reply(encode_error(envelope.id, error))
 
-    async def _take_delegate(self, delegate: Delegate) -> None:
+    async def _take_delegate(self, request_id: object, delegate: Delegate) -> None:
+        if request_id != delegate.id:
+            # JSON-RPC 2.0 §4.1: without an id nobody waits for an answer, and none may be given.
+            raise RpcError(ErrorCode.INVALID_REQUEST, "A question's id is its delegation's.")
         session = self._sessions.get(delegate.session_id)
         await self._delegations.take(delegate, session)
 
