@@ -1,4 +1,4 @@
-"""JSON-RPC 2.0 to the letter: who is answered and who is not."""
+"""JSON-RPC 2.0 to the letter: who is answered and who is not; integers in the form asked for."""
 
 import asyncio
 from typing import Any
@@ -9,8 +9,12 @@ from lightning_proxy.api import ApiSettings, Server
 from lightning_proxy.api.limits import LimitSettings
 from lightning_proxy.bolt.keys import sign_message
 from lightning_proxy.rpc import authentication_text, normal_origin
+from tests.support.channels import channel_keys, open_channel
 from tests.support.peer import ScriptedPeer
 from tests.support.relay import RawWallet, RpcFailure, raw_wallet, relay
+
+#: 930000x1234x1; the nearest double is another number.
+SCID = 1022545813912551425
 
 
 @pytest.mark.parametrize(
@@ -109,3 +113,53 @@ async def test_who_authenticates_by_a_notification_is_in_and_hears_nothing(
         await wallet.send_json({"jsonrpc": "2.0", "method": "sessions"})
         await asyncio.wait_for(wallet.ended.wait(), 10)
         assert wallet.events.empty()
+
+
+# ---- large integers ----
+
+
+async def test_each_socket_has_its_form(server: Server, peer: ScriptedPeer) -> None:
+    secret = b"\x7a" * 32
+    async with (
+        raw_wallet(server.url, secret) as numbers,
+        raw_wallet(server.url, secret, authenticated=False) as strings,
+    ):
+        came = await strings.authenticate(integers="string")
+        assert came["integers"] == "string"
+        session_id, connection = await strings.open_session(peer)
+        offer = open_channel(funding_satoshis=1_000_000)
+        await connection.send(offer.encode())
+        question, same = await strings.event("delegate"), await numbers.event("delegate")
+        assert question["decoded"][0]["funding_satoshis"] == "1000000"
+        assert same["decoded"][0]["funding_satoshis"] == 1_000_000
+        assert question["messages"] == same["messages"]
+        assert question["sequence"] == same["sequence"] == 1
+        await strings.answer(question, channel_keys(dust_limit_sat="354"))
+        assert (await connection.receive())[:2] == b"\x00\x21"
+        # On either socket both forms are read.
+        for wallet in (strings, numbers):
+            for scid in (SCID, str(SCID)):
+                await wallet.call(
+                    "subscribe", session_id=session_id, raw=False, short_channel_ids=[scid]
+                )
+                (session,) = server.relay.sessions()
+                assert session.short_channel_ids == {SCID}
+        slot = {
+            "answer": {n: v for n, v in channel_keys().items() if n != "channel_type"},
+            "policy": {"max_funding_sat": str(2**53 + 1)},
+        }
+        (added,) = await strings.call("add_slots", slots=[slot])
+        assert added["policy"] == {"max_funding_sat": str(2**53 + 1)}
+        (listed,) = await strings.call("slots")
+        assert listed["policy"] == added["policy"]
+        (listed,) = await numbers.call("slots")
+        assert listed["policy"] == {"max_funding_sat": 2**53 + 1}
+
+
+async def test_numbers_unless_it_is_asked_otherwise(server: Server) -> None:
+    async with raw_wallet(server.url, authenticated=False) as wallet:
+        assert (await wallet.authenticate())["integers"] == "number"
+    async with raw_wallet(server.url, authenticated=False) as wallet:
+        with pytest.raises(RpcFailure) as failure:
+            await wallet.authenticate(integers="float")
+        assert failure.value.code == "invalid_params"

@@ -57,6 +57,15 @@ _CALLS: dict[str, tuple[type, type, str]] = {
 }
 
 
+#: About what `_in_either_form` makes of the schema.
+_INTEGERS = (
+    "An integer that may exceed 2^53 - 1 is taken as a number or as a decimal string. It comes as "
+    "a number, unless authenticate asks, by integers, for strings on this socket; then every "
+    "integer of a delegation's decoded is one, too. All others, positions and sequences among "
+    "them, are numbers and never exceed 2^53 - 1. REST has none."
+)
+
+
 def document() -> dict[str, Any]:
     """The OpenAPI 3.1 document; `x-json-rpc` describes the wallet websocket's methods."""
     types: list[Any] = [Problem]
@@ -65,8 +74,8 @@ def document() -> dict[str, Any]:
     for parameters, result, _ in METHODS.values():
         types += [parameters, *([] if result is None else [result])]
     types += rpc.ANSWERS.values()
-    schemas, components = msgspec.json.schema_components(
-        types, ref_template="#/components/schemas/{name}"
+    schemas, components = _in_either_form(
+        msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     )
     schema_of = {repr(kind): schema for kind, schema in zip(types, schemas, strict=True)}
     return {
@@ -104,10 +113,24 @@ def document() -> dict[str, Any]:
                 for name, (parameters, result, sender) in METHODS.items()
             },
             "answers": {kind: schema_of[repr(answer)] for kind, answer in rpc.ANSWERS.items()},
+            "integers": _INTEGERS,
             "errors": {error.code: error.number for error in rpc.ErrorCode},
         },
         "components": {"schemas": components},
     }
+
+
+def _in_either_form(schema: Any) -> Any:
+    """The schema with each large integer as what it may be: a number, or its decimal digits."""
+    if isinstance(schema, list | tuple):
+        return [_in_either_form(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if rpc.LARGE not in schema:
+        return {name: _in_either_form(each) for name, each in schema.items()}
+    about = {name: schema[name] for name in ("description", "default") if name in schema}
+    integer = {name: each for name, each in schema.items() if name not in (rpc.LARGE, *about)}
+    return {**about, "anyOf": [integer, {"type": "string", "pattern": rpc.DECIMAL}]}
 
 
 def _operation(

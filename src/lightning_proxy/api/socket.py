@@ -32,6 +32,7 @@ from lightning_proxy.rpc import (
     DeviceRight,
     Envelope,
     ErrorCode,
+    Integers,
     LeaseLost,
     Notification,
     Rejected,
@@ -92,6 +93,7 @@ class WalletSocket:
         self._device_key = b""
         self._rights: frozenset[DeviceRight] = frozenset()
         self._methods: Methods = {}
+        self._integers = Integers.NUMBER
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
         """Run the socket until either side ends it."""
@@ -141,13 +143,13 @@ class WalletSocket:
     def delegate(self, envelope: Delegate) -> None:
         if DeviceRight.SEE not in self._rights:
             return
-        self._post(encode_request(envelope.id, "delegate", envelope))
+        self._post(encode_request(envelope.id, "delegate", envelope, self._integers))
 
     def notify(self, notification: Notification | LeaseLost) -> None:
         if DeviceRight.SEE not in self._rights:
             return
         method = NOTIFICATIONS.get(type(notification), "lease_lost")
-        self._post(encode_notification(method, notification))
+        self._post(encode_notification(method, notification, self._integers))
 
     def hang_up(self, reason: str) -> None:
         # From now on it may do nothing, however long the goodbye takes.
@@ -195,9 +197,14 @@ class WalletSocket:
             self._inbox = self._relay.inbox_of(node_id)
             self._inbox.check_room()
             self._methods = methods_of(self._relay, self._inbox, self._device_key, self._limits)
+            self._integers = wanted.integers
             sessions = [session.describe() for session in self._inbox.sessions.values()]
             result = Authenticated(
-                node_id.hex(), self._wallet_settings(), sessions, self._relay.identity
+                node_id.hex(),
+                self._wallet_settings(),
+                sessions,
+                self._relay.identity,
+                integers=self._integers,
             )
             self._reply(request_id, result)
             self._inbox.attach(self)
@@ -293,7 +300,7 @@ class WalletSocket:
 
     def _reply(self, request_id: RequestId | UnsetType, result: Any) -> None:
         if request_id is not UNSET:
-            self._post(encode_result(request_id, result))
+            self._post(encode_result(request_id, result, self._integers))
 
     def _fail(self, request_id: RequestId | UnsetType, error: Exception) -> None:
         """What is our fault is logged, and says no more."""

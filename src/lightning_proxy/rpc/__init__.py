@@ -41,6 +41,7 @@ from lightning_proxy.rpc.away import (
     WakeTest,
 )
 from lightning_proxy.rpc.errors import ErrorCode, RpcError
+from lightning_proxy.rpc.integers import DECIMAL, LARGE, MAX_SAFE, Integers
 from lightning_proxy.rpc.jsonrpc import (
     Envelope,
     ErrorObject,
@@ -100,7 +101,10 @@ SUBPROTOCOL = "lightning-proxy.v1"
 
 __all__ = [
     "ANSWERS",
+    "DECIMAL",
     "FIRST_KINDS",
+    "LARGE",
+    "MAX_SAFE",
     "NOTIFICATIONS",
     "PATH",
     "SUBPROTOCOL",
@@ -138,6 +142,7 @@ __all__ = [
     "FundingTransaction",
     "Handshake",
     "HandshakeDone",
+    "Integers",
     "Lease",
     "LeaseLost",
     "Notification",

@@ -5,8 +5,8 @@ from typing import Annotated, Final, TypeAlias
 
 from msgspec import Meta, Struct
 
+from lightning_proxy.rpc.integers import MAX_SAFE, Amount, Count
 from lightning_proxy.rpc.types import (
-    Amount,
     ChannelKeys,
     Closed,
     FeatureBits,
@@ -229,7 +229,7 @@ class DeviceInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     rights: list[DeviceRight]
     created: float
     #: How many sockets it has open now.
-    sockets: int = 0
+    sockets: Count = 0
     #: Unix seconds; a revoked device can't come back by the same key.
     revoked: float | None = None
 
@@ -244,6 +244,10 @@ class RevokeDevice(Struct, frozen=True):
     device_key: Point
 
 
+#: It only grows, and starts at 1.
+Fencing = Annotated[int, Meta(ge=1, le=MAX_SAFE)]
+
+
 class TakeOver(Struct, frozen=True):
     """wallet → relay: from now on this device settles for that channel."""
 
@@ -254,14 +258,14 @@ class TakeOver(Struct, frozen=True):
 class Lease(Struct, frozen=True):
     """The result of `take_over`. A later one has a higher number (for a store of the devices')."""
 
-    fencing: Annotated[int, Meta(ge=1, le=2**53 - 1)]
+    fencing: Fencing
 
 
 class LeaseLost(Struct, frozen=True):
     """relay → wallet: another device took that channel (temporary id) over; answers are refused."""
 
     channel_id: Key
-    fencing: int
+    fencing: Fencing
 
 
 #: What waits for a wallet until it acknowledges it, and the method by which it is told.

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from lightning_proxy.rpc.errors import ErrorCode, RpcError
+from lightning_proxy.rpc.integers import Integers, has_large, in_strings, read_in_strings
 
 #: JSON-RPC 2.0: a request's id, which comes back with the response; a response to a request that
 #: couldn't be read has the id null. What has no id at all is a notification.
@@ -76,8 +77,16 @@ def decode_params(raw: Raw | bytes | UnsetType, kind: type[T]) -> T:
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+    data = b"{}" if isinstance(raw, UnsetType) else raw
+    result: T
     try:
-        result: T = decoder.decode(b"{}" if raw is UNSET else raw)
+        try:
+            result = decoder.decode(data)
+        except msgspec.ValidationError:
+            if not has_large(kind):
+                raise
+            # Twice the work, for who writes large integers as strings.
+            result = read_in_strings(data, kind)
     except msgspec.ValidationError as error:
         raise RpcError(ErrorCode.INVALID_PARAMS, f"The parameters don't fit: {error}.") from None
     except (msgspec.DecodeError, RecursionError, UnicodeError):
@@ -85,16 +94,18 @@ def decode_params(raw: Raw | bytes | UnsetType, kind: type[T]) -> T:
     return result
 
 
-def encode_request(request_id: str | int, method: str, params: Any) -> str:
-    return _text(_Outgoing(id=request_id, method=method, params=params))
+def encode_request(
+    request_id: str | int, method: str, params: Any, integers: Integers = Integers.NUMBER
+) -> str:
+    return _text(_Outgoing(id=request_id, method=method, params=_payload(params, integers)))
 
 
-def encode_notification(method: str, params: Any) -> str:
-    return _text(_Outgoing(method=method, params=params))
+def encode_notification(method: str, params: Any, integers: Integers = Integers.NUMBER) -> str:
+    return _text(_Outgoing(method=method, params=_payload(params, integers)))
 
 
-def encode_result(request_id: RequestId, result: Any) -> str:
-    return _text(_Outgoing(id=request_id, result=result))
+def encode_result(request_id: RequestId, result: Any, integers: Integers = Integers.NUMBER) -> str:
+    return _text(_Outgoing(id=request_id, result=_payload(result, integers)))
 
 
 def encode_error(request_id: RequestId, error: RpcError) -> str:
@@ -102,6 +113,10 @@ def encode_error(request_id: RequestId, error: RpcError) -> str:
     return _text(
         _Outgoing(id=request_id, error=ErrorObject(error.error.number, error.sentence, data))
     )
+
+
+def _payload(payload: Any, integers: Integers) -> Any:
+    return in_strings(payload) if integers is Integers.STRING else payload
 
 
 def _text(outgoing: _Outgoing) -> str:

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from msgspec import Meta, Struct
 
+from lightning_proxy.rpc.integers import MAX_SAFE, Amount, Count, Integers
+
 # A regular expression's `$` also matches before a final newline; the exact lengths below, and the
 # look-ahead where the length is free, leave no room for one. `{2}` would take twice as long.
 _HEX = r"^(?:[0-9a-f][0-9a-f])*$(?!\n)"
@@ -47,12 +49,10 @@ FeatureBits = Annotated[str, Meta(pattern=_HEX, max_length=200, description="a f
 PeerAddress = Annotated[str, Meta(min_length=66, max_length=400)]
 
 #: Where a notification stands in the wallet's inbox: it only grows.
-Position = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Position = Annotated[int, Meta(ge=0, le=MAX_SAFE)]
 
 U16 = Annotated[int, Meta(ge=0, le=0xFFFF)]
 U32 = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
-# msgspec bounds integers by 63 bits at most; no amount of BOLT 2 that a node accepts is larger.
-Amount = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class SessionState(StrEnum):
@@ -98,19 +98,21 @@ class Challenge(Struct, frozen=True):
 class Authenticate(Struct, frozen=True):
     """wallet → relay: Lightning's signmessage over `authentication_text(origin, challenge)`.
 
-    With `device` it is that key's, over the text that names the wallet.
+    With `device` it is that key's, over the text that names the wallet. `integers` says how large
+    ones are to come on this socket; as it writes them itself, they are read in either form.
     """
 
     node_id: NodeId
     signature: Annotated[str, Meta(min_length=100, max_length=110)]
     device: Point | None = None
+    integers: Integers = Integers.NUMBER
 
 
 class WalletSettings(Struct, frozen=True):
     """What the operator allows this wallet."""
 
-    max_sessions: int
-    max_sockets: int
+    max_sessions: Count
+    max_sockets: Count
     #: Seconds that the relay waits for the answer to a delegation, by kind; of kinds that came
     #: after the first version, each delegation says it by itself.
     deadlines: dict[str, float]
@@ -130,14 +132,14 @@ class SessionInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     presence: PresencePolicy = PresencePolicy.STAY
     created: float
     #: The number of the last message or delegation that went to the wallet; starts at 0.
-    sequence: int = 0
+    sequence: Count = 0
     init: Message | None = None
-    messages_received: int = 0
-    messages_sent: int = 0
-    pings_received: int = 0
-    pongs_received: int = 0
-    gossip_dropped: int = 0
-    open_delegations: int = 0
+    messages_received: Count = 0
+    messages_sent: Count = 0
+    pings_received: Count = 0
+    pongs_received: Count = 0
+    gossip_dropped: Count = 0
+    open_delegations: Count = 0
 
 
 class Authenticated(Struct, frozen=True):
@@ -148,6 +150,8 @@ class Authenticated(Struct, frozen=True):
     sessions: list[SessionInfo]
     #: Positions are the inbox's; another one of the wallet's at this relay has another id.
     inbox: Id
+    #: How large integers come; a relay that is too old for the question does not say.
+    integers: Integers = Integers.NUMBER
 
 
 class Connect(Struct, frozen=True):
@@ -258,7 +262,7 @@ class Delegate(Struct, frozen=True, kw_only=True):
     #: The temporary channel id until `funding_created` was said, which settles the final one.
     channel_id: Key
     kind: DelegationKind
-    sequence: int
+    sequence: Count
     created: float
     #: By the relay's clock; `remaining` says the same in seconds from when this was sent.
     deadline: float
@@ -397,7 +401,7 @@ class PeerMessage(Struct, frozen=True):
     """
 
     session_id: Id
-    sequence: int
+    sequence: Count
     message: Message
     position: Position = 0
 
