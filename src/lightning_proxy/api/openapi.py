@@ -10,29 +10,29 @@ from lightning_proxy.api.problems import Problem
 
 #: method: (parameters, result, who asks); a notification has no result, and `delegate` one by its
 #: kind, which stands under `answers`.
-METHODS: dict[str, tuple[type, type | None, str]] = {
+METHODS: dict[str, tuple[type, Any, str]] = {
     "challenge": (rpc.Challenge, None, "relay"),
     "authenticate": (rpc.Authenticate, rpc.Authenticated, "wallet"),
     "connect": (rpc.Connect, rpc.Connected, "wallet"),
     "handshake": (rpc.Handshake, rpc.HandshakeDone, "wallet"),
     "adopt": (rpc.Adopt, rpc.SessionInfo, "wallet"),
-    "sessions": (rpc.Sessions, list[rpc.SessionInfo], "wallet"),
+    "sessions": (rpc.Sessions, rpc.SessionList, "wallet"),
     "close": (rpc.Close, rpc.Done, "wallet"),
     "send": (rpc.Send, rpc.Done, "wallet"),
     "subscribe": (rpc.Subscribe, rpc.SessionInfo, "wallet"),
     "open_channel": (rpc.OpenChannel, rpc.Done, "wallet"),
-    "channels": (rpc.Channels, list[rpc.ChannelInfo], "wallet"),
+    "channels": (rpc.Channels, rpc.ChannelList, "wallet"),
     "set_presence": (rpc.SetPresence, rpc.SessionInfo, "wallet"),
     "wake_by_webhook": (rpc.WakeByWebhook, rpc.WakeTarget, "wallet"),
     "wake_by_web_push": (rpc.WakeByWebPush, rpc.WakeTarget, "wallet"),
-    "wake_targets": (rpc.WakeTargets, list[rpc.WakeTarget], "wallet"),
+    "wake_targets": (rpc.WakeTargets, rpc.WakeTargetList, "wallet"),
     "remove_wake_target": (rpc.RemoveWakeTarget, rpc.Done, "wallet"),
-    "test_wake": (rpc.WakeTest, list[rpc.WakeTarget], "wallet"),
-    "add_slots": (rpc.AddSlots, list[rpc.SlotInfo], "wallet"),
-    "slots": (rpc.Slots, list[rpc.SlotInfo], "wallet"),
+    "test_wake": (rpc.WakeTest, rpc.TestedTargets, "wallet"),
+    "add_slots": (rpc.AddSlots, rpc.AddedSlots, "wallet"),
+    "slots": (rpc.Slots, rpc.SlotList, "wallet"),
     "remove_slot": (rpc.RemoveSlot, rpc.Done, "wallet"),
     "add_device": (rpc.AddDevice, rpc.DeviceInfo, "wallet"),
-    "devices": (rpc.Devices, list[rpc.DeviceInfo], "wallet"),
+    "devices": (rpc.Devices, rpc.DeviceList, "wallet"),
     "revoke_device": (rpc.RevokeDevice, rpc.Done, "wallet"),
     "take_over": (rpc.TakeOver, rpc.Lease, "wallet"),
     "acknowledge": (rpc.Acknowledge, rpc.Done, "wallet"),
@@ -55,7 +55,6 @@ _CALLS: dict[str, tuple[type, type, str]] = {
         "Hand over act three and the transport keys, get the peer's init",
     ),
 }
-
 
 #: About what `_in_either_form` makes of the schema.
 _INTEGERS = (
@@ -114,6 +113,7 @@ def document() -> dict[str, Any]:
             },
             "answers": {kind: schema_of[repr(answer)] for kind, answer in rpc.ANSWERS.items()},
             "integers": _INTEGERS,
+            "frames": {"to_relay": rpc.MAX_FRAME_TO_RELAY, "to_wallet": rpc.MAX_FRAME_TO_WALLET},
             "errors": {error.code: error.number for error in rpc.ErrorCode},
         },
         "components": {"schemas": components},

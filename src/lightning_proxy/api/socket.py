@@ -15,6 +15,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from lightning_proxy.api.access import Access, log_address
 from lightning_proxy.api.limits import Limits
+from lightning_proxy.api.lists import fitting
 from lightning_proxy.api.methods import Methods, check_right, methods_of
 from lightning_proxy.api.settings import ApiSettings
 from lightning_proxy.audit import audit
@@ -23,6 +24,8 @@ from lightning_proxy.bolt.keys import recover_message_signer
 from lightning_proxy.relay import Inbox, Relay
 from lightning_proxy.rpc import (
     FIRST_KINDS,
+    MAX_FRAME_TO_RELAY,
+    MAX_SENTENCE,
     NOTIFICATIONS,
     SUBPROTOCOL,
     Authenticate,
@@ -50,8 +53,6 @@ from lightning_proxy.rpc import (
 
 _log = structlog.get_logger()
 
-#: The largest message is a `send` of 65,535 bytes in hex, with its envelope.
-_MAX_FRAME: Final = 160 * 1024
 #: Requests of one socket that may be under way at once.
 _MAX_UNDER_WAY: Final = 64
 #: Seconds between the websocket pings that find dead sockets.
@@ -75,7 +76,8 @@ class WalletSocket:
             heartbeat=_HEARTBEAT,
             # Pongs are of interest here.
             autoping=False,
-            max_msg_size=_MAX_FRAME,
+            # aiohttp takes what is smaller than this.
+            max_msg_size=MAX_FRAME_TO_RELAY + 1,
             compress=False,
         )
         #: Frames; None is a ping.
@@ -198,12 +200,13 @@ class WalletSocket:
             self._inbox.check_room()
             self._methods = methods_of(self._relay, self._inbox, self._device_key, self._limits)
             self._integers = wanted.integers
-            sessions = [session.describe() for session in self._inbox.sessions.values()]
+            sessions = fitting(each.describe() for each in self._inbox.sessions.values())
             result = Authenticated(
                 node_id.hex(),
                 self._wallet_settings(),
-                sessions,
+                sessions.items,
                 self._relay.identity,
+                more_sessions=not sessions.is_complete,
                 integers=self._integers,
             )
             self._reply(request_id, result)
@@ -334,17 +337,23 @@ class WalletSocket:
             else:
                 raise RpcError(ErrorCode.INVALID_REQUEST, "An answer has a result or an error.")
         except RpcError as error:
-            rejected = Rejected(delegation_id[:64], error.error.code, error.sentence)
+            sentence = error.sentence[:MAX_SENTENCE]
+            rejected = Rejected(delegation_id[:64], error.error.code, sentence)
             self._post(encode_notification("rejected", rejected))
 
     # ---- writing ----
 
     def _post(self, text: str) -> None:
-        """Queue a frame; a socket that is too far behind is cut off, its wallet may come again."""
+        """Queue a frame; a socket that is too far behind is cut off, its wallet may come again.
+
+        What is behind is what waited before: one frame may be larger than the cap, and the wallet
+        that was cut off for it would be so again and again.
+        """
+        waited = self._outgoing_bytes
         self._outgoing.append(text)
         self._outgoing_bytes += len(text)
         self._more.set()
-        if self._outgoing_bytes > self._limit:
+        if waited > self._limit:
             self._evict()
         elif self._outgoing_bytes > self._limit / 2 and self._stall is None:
             self._inbox.set_behind(self, behind=True)
@@ -352,16 +361,22 @@ class WalletSocket:
 
     def _watch_progress(self) -> None:
         """End a socket that is behind and takes nothing at all."""
-        sent = self._sent
+        before = self._progress
 
         def look() -> None:
-            if self._sent == sent:
+            if self._progress == before:
                 self._evict()
             else:
                 self._watch_progress()
 
         timeout = self._relay.settings.wallet_stall_timeout
         self._stall = asyncio.get_running_loop().call_later(timeout, look)
+
+    @property
+    def _progress(self) -> tuple[int, int]:
+        """Frames that left, and bytes that wait behind them: a long frame takes its time."""
+        waiting = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return self._sent, waiting
 
     def _caught_up(self) -> None:
         if self._stall is not None:

@@ -1,16 +1,19 @@
 """JSON-RPC 2.0 envelopes, in both directions on one socket."""
 
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from lightning_proxy.rpc.errors import ErrorCode, RpcError
+from lightning_proxy.rpc.frames import MAX_SENTENCE
 from lightning_proxy.rpc.integers import Integers, has_large, in_strings, read_in_strings
 
 #: JSON-RPC 2.0: a request's id, which comes back with the response; a response to a request that
 #: couldn't be read has the id null. What has no id at all is a notification.
-RequestId = str | int | None
+RequestId = (
+    Annotated[str, Meta(max_length=256)] | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None
+)
 
 T = TypeVar("T")
 
@@ -109,10 +112,10 @@ def encode_result(request_id: RequestId, result: Any, integers: Integers = Integ
 
 
 def encode_error(request_id: RequestId, error: RpcError) -> str:
+    """A sentence that quotes what it complains of may be as long as that: it is cut."""
     data = ErrorData(error.error.code, error.retry_after)
-    return _text(
-        _Outgoing(id=request_id, error=ErrorObject(error.error.number, error.sentence, data))
-    )
+    sentence = error.sentence[:MAX_SENTENCE]
+    return _text(_Outgoing(id=request_id, error=ErrorObject(error.error.number, sentence, data)))
 
 
 def _payload(payload: Any, integers: Integers) -> Any:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from msgspec import Meta, Struct
 
+from lightning_proxy.rpc.frames import DECODED_BYTES, LIST_BYTES, MAX_SENTENCE, bytes_at_most
 from lightning_proxy.rpc.integers import MAX_SAFE, Amount, Count, Integers
 
 # A regular expression's `$` also matches before a final newline; the exact lengths below, and the
@@ -48,6 +49,10 @@ FeatureBits = Annotated[str, Meta(pattern=_HEX, max_length=200, description="a f
 #: "pubkey@host:port"
 PeerAddress = Annotated[str, Meta(min_length=66, max_length=400)]
 
+#: What is said in words, for people.
+Sentence = Annotated[str, Meta(max_length=MAX_SENTENCE)]
+#: What a peer said, message by message; the relay keeps one of each type that opens a channel.
+Messages = Annotated[list[Message], Meta(max_length=4)]
 #: Where a notification stands in the wallet's inbox: it only grows.
 Position = Annotated[int, Meta(ge=0, le=MAX_SAFE)]
 
@@ -92,7 +97,7 @@ class Challenge(Struct, frozen=True):
     """relay → wallet, first on every socket: sign this for this origin."""
 
     challenge: Key
-    origin: str
+    origin: Annotated[str, Meta(max_length=1024)]
 
 
 class Authenticate(Struct, frozen=True):
@@ -115,18 +120,18 @@ class WalletSettings(Struct, frozen=True):
     max_sockets: Count
     #: Seconds that the relay waits for the answer to a delegation, by kind; of kinds that came
     #: after the first version, each delegation says it by itself.
-    deadlines: dict[str, float]
+    deadlines: Annotated[dict[Annotated[str, Meta(max_length=32)], float], Meta(max_length=32)]
     #: Whose signature webhooks have.
     relay_node_id: NodeId | None = None
     #: For a browser's `PushManager.subscribe`; none: this relay has no Web Push.
-    vapid_public_key: str | None = None
+    vapid_public_key: Annotated[str, Meta(max_length=100)] | None = None
 
 
 class SessionInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One BOLT 8 connection that the relay holds for a wallet."""
 
     session_id: Id
-    peer: str
+    peer: Annotated[str, Meta(max_length=400)]
     state: SessionState
     raw: bool = False
     presence: PresencePolicy = PresencePolicy.STAY
@@ -147,9 +152,11 @@ class Authenticated(Struct, frozen=True):
 
     node_id: NodeId
     settings: WalletSettings
-    sessions: list[SessionInfo]
+    sessions: Annotated[list[SessionInfo], bytes_at_most(LIST_BYTES)]
     #: Positions are the inbox's; another one of the wallet's at this relay has another id.
     inbox: Id
+    #: Whether there are more sessions than `sessions` has room for: `sessions` gives them in pages.
+    more_sessions: bool = False
     #: How large integers come; a relay that is too old for the question does not say.
     integers: Integers = Integers.NUMBER
 
@@ -210,10 +217,6 @@ class Adopt(Struct, frozen=True):
     session_id: Id
 
 
-class Sessions(Struct, frozen=True):
-    """wallet → relay: list my sessions."""
-
-
 class Close(Struct, frozen=True):
     """wallet → relay: close the connection to this peer."""
 
@@ -267,8 +270,9 @@ class Delegate(Struct, frozen=True, kw_only=True):
     #: By the relay's clock; `remaining` says the same in seconds from when this was sent.
     deadline: float
     remaining: float = 0.0
-    messages: list[Message]
-    decoded: list[dict[str, Any]] = []
+    messages: Messages
+    #: Empty where it would be long.
+    decoded: Annotated[list[dict[str, Any]], bytes_at_most(DECODED_BYTES)] = []
     #: With `channel_ready`, where the relay has a chain source.
     funding: FundingSeen | None = None
 
@@ -373,10 +377,6 @@ class OpenChannel(Struct, frozen=True):
     message: Message
 
 
-class Channels(Struct, frozen=True):
-    """wallet → relay: list my channels."""
-
-
 class ChannelInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One channel, as the relay knows it; the wallet's own record is the authority."""
 
@@ -386,11 +386,11 @@ class ChannelInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: None while there is no connection to the peer.
     session_id: Id | None = None
     #: The names of bolt/channel.py's `ChannelState`.
-    state: str
+    state: Annotated[str, Meta(max_length=32)]
     funding: FundingSeen | None = None
     #: The peer's messages that shaped the channel, in their order: what a wallet that was away
     #: has missed.
-    messages: list[Message]
+    messages: Messages
 
 
 class PeerMessage(Struct, frozen=True):
@@ -410,7 +410,7 @@ class Closed(Struct, frozen=True):
     """relay → wallet: the session is over."""
 
     session_id: Id
-    reason: str
+    reason: Sentence
     position: Position = 0
 
 
@@ -418,7 +418,7 @@ class Voided(Struct, frozen=True):
     """relay → wallet: this delegation needs no answer any more."""
 
     id: Id
-    reason: str
+    reason: Sentence
     position: Position = 0
 
 
@@ -429,6 +429,6 @@ class Rejected(Struct, frozen=True):
     may follow until its deadline.
     """
 
-    id: Id
-    code: str
-    reason: str
+    id: Annotated[str, Meta(max_length=64)]
+    code: Annotated[str, Meta(max_length=64)]
+    reason: Sentence

@@ -66,6 +66,7 @@ def test_nothing_else_is_a_large_integer(value: Any) -> None:
         (rpc.ChannelKeys, channel_keys(dust_limit_sat="354", minimum_depth="3")),
         (rpc.ChannelKeys, channel_keys(dust_limit_sat="354", to_self_delay="144")),
         (rpc.Acknowledge, {"position": "1"}),
+        (rpc.Sessions, {"limit": "1"}),
         (rpc.FundingSeen, {"confirmations": "1", "short_channel_id": "1"}),
         (rpc.Subscribe, {"session_id": "0" * 32, "raw": "true", "short_channel_ids": ["1"]}),
         (rpc.Subscribe, {"session_id": "0" * 32, "raw": 1, "short_channel_ids": ["1"]}),
@@ -104,7 +105,8 @@ def test_strings_wherever_a_large_integer_is() -> None:
         funding=rpc.FundingSeen(confirmations=6, short_channel_id=SCID),
         messages=[],
     )
-    for result, at in ((info, []), ([info], [0])):
+    page = rpc.ChannelPage([info])
+    for result, at in ((info, []), ([info], [0]), (page, ["items", 0])):
         said = json.loads(rpc.encode_result(1, result, Integers.STRING))["result"]
         for step in at:
             said = said[step]

@@ -599,6 +599,20 @@ async def test_a_question_by_another_id_is_an_error(relay: ScriptedRelay) -> Non
         assert signer.asked == []
 
 
+async def test_an_answer_that_no_relay_takes_stays_here(
+    relay: ScriptedRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_proxy.wallet.connection.MAX_FRAME_TO_RELAY", 500)
+    signer = ScriptedSigner()
+    async with joined(relay, signer=signer) as at:
+        await at.ask(1)
+        await at.until(DelegationReceived)
+        signer.outcome = Refusal("no")
+        await at.ask(2)
+        assert (await at.socket.hear())["id"] == f"{2:032x}"
+        assert len(signer.asked) == 2
+
+
 async def test_an_oversized_frame_costs_the_connection_only(relay: ScriptedRelay) -> None:
     async with joined(relay) as at:
         with contextlib.suppress(ConnectionError):  # the wallet hangs up in the middle
