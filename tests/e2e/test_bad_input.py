@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from lightning_proxy.api import ApiSettings, Server
 from lightning_proxy.bolt.messages import Error, decode
 from lightning_proxy.relay import DialSettings
+from lightning_proxy.rpc import MAX_FRAME_TO_RELAY
 from lightning_proxy.transport.handshake import Initiator
 from tests.support.channels import channel_keys, open_channel
 from tests.support.peer import PeerConnection, ScriptedPeer
@@ -343,7 +344,7 @@ async def test_binary_and_oversize_frames(server: Server) -> None:
         await wallet.socket.send_bytes(b"{}")
         body = await asyncio.wait_for(wallet.events.get(), 10)
         assert body["error"]["data"]["code"] == "invalid_request"
-        await wallet.socket.send_str("x" * 200_000)
+        await wallet.socket.send_str("x" * (MAX_FRAME_TO_RELAY + 1))
         await asyncio.wait_for(wallet.ended.wait(), 10)
         assert wallet.socket.close_code == 1009
 

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 from msgspec import structs
 
 from lightning_proxy.api.limits import Limits
+from lightning_proxy.api.lists import listed, listed_in_order
 from lightning_proxy.relay import Inbox, Relay, StoreError
 from lightning_proxy.rpc import (
     Acknowledge,
@@ -14,11 +15,13 @@ from lightning_proxy.rpc import (
     AddSlots,
     Adopt,
     ChannelInfo,
+    ChannelPage,
     Channels,
     Close,
     Connect,
     Connected,
     DeviceInfo,
+    DevicePage,
     DeviceRight,
     Devices,
     Done,
@@ -33,9 +36,11 @@ from lightning_proxy.rpc import (
     RpcError,
     Send,
     SessionInfo,
+    SessionPage,
     Sessions,
     SetPresence,
     SlotInfo,
+    SlotPage,
     Slots,
     Subscribe,
     TakeOver,
@@ -43,6 +48,7 @@ from lightning_proxy.rpc import (
     WakeByWebPush,
     WakeKind,
     WakeTarget,
+    WakeTargetPage,
     WakeTargets,
     WakeTest,
 )
@@ -143,8 +149,9 @@ class _SessionMethods:
     async def _adopt(self, wanted: Adopt) -> SessionInfo:
         return await kept(self._relay.adopt(self._inbox, wanted.session_id))
 
-    def _sessions(self, _: Sessions) -> list[SessionInfo]:
-        return [session.describe() for session in self._inbox.sessions.values()]
+    def _sessions(self, wanted: Sessions) -> list[SessionInfo] | SessionPage:
+        sessions = (session.describe() for session in self._inbox.sessions.values())
+        return listed(wanted, sessions, SessionPage, "session_id")
 
     def _close(self, wanted: Close) -> Done:
         self._relay.find(self._inbox, wanted.session_id).close("the wallet closed the session")
@@ -172,8 +179,9 @@ class _SessionMethods:
         session.open_channel(bytes.fromhex(wanted.message))
         return Done()
 
-    async def _channels(self, _: Channels) -> list[ChannelInfo]:
-        return await kept(self._relay.channels(self._inbox))
+    async def _channels(self, wanted: Channels) -> list[ChannelInfo] | ChannelPage:
+        channels = self._relay.channels(self._inbox, bytes.fromhex(wanted.after or ""))
+        return await kept(listed_in_order(wanted, channels, ChannelPage, "channel_id"))
 
     async def _acknowledge(self, wanted: Acknowledge) -> Done:
         await kept(self._relay.acknowledge(self._inbox, wanted.position))
@@ -203,8 +211,8 @@ class _WakeMethods:
     async def _by_web_push(self, wanted: WakeByWebPush) -> WakeTarget:
         return await kept(self._waker.add(self._wallet, WakeKind.WEB_PUSH, wanted))
 
-    def _targets(self, _: WakeTargets) -> list[WakeTarget]:
-        return self._waker.targets(self._wallet)
+    def _targets(self, wanted: WakeTargets) -> list[WakeTarget] | WakeTargetPage:
+        return listed(wanted, self._waker.targets(self._wallet), WakeTargetPage, "target_id")
 
     async def _remove(self, wanted: RemoveWakeTarget) -> Done:
         await kept(self._waker.remove(self._wallet, wanted.target_id))
@@ -232,8 +240,9 @@ class _SlotMethods:
     async def _add(self, wanted: AddSlots) -> list[SlotInfo]:
         return await kept(self._slots.add(self._wallet, wanted.slots))
 
-    async def _list(self, _: Slots) -> list[SlotInfo]:
-        return await kept(self._slots.list(self._wallet))
+    async def _list(self, wanted: Slots) -> list[SlotInfo] | SlotPage:
+        slots = await kept(self._slots.list(self._wallet))
+        return listed(wanted, slots, SlotPage, "slot_id")
 
     async def _remove(self, wanted: RemoveSlot) -> Done:
         await kept(self._slots.remove(self._wallet, wanted.slot_id))
@@ -261,12 +270,13 @@ class _DeviceMethods:
     async def _add(self, wanted: AddDevice) -> DeviceInfo:
         return await kept(self._relay.devices.add(self._wallet, wanted))
 
-    def _list(self, _: Devices) -> list[DeviceInfo]:
+    def _list(self, wanted: Devices) -> list[DeviceInfo] | DevicePage:
         sockets = Counter(socket.device_key.hex() for socket in self._inbox.sockets)
-        return [
+        devices = (
             structs.replace(info, sockets=sockets[info.device_key])
             for info in self._relay.devices.list(self._wallet)
-        ]
+        )
+        return listed(wanted, devices, DevicePage, "device_key")
 
     async def _revoke(self, wanted: RevokeDevice) -> Done:
         device_key = bytes.fromhex(wanted.device_key)

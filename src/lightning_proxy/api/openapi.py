@@ -10,29 +10,29 @@ from lightning_proxy.api.problems import Problem
 
 #: method: (parameters, result, who asks); a notification has no result, and `delegate` one by its
 #: kind, which stands under `answers`.
-METHODS: dict[str, tuple[type, type | None, str]] = {
+METHODS: dict[str, tuple[type, Any, str]] = {
     "challenge": (rpc.Challenge, None, "relay"),
     "authenticate": (rpc.Authenticate, rpc.Authenticated, "wallet"),
     "connect": (rpc.Connect, rpc.Connected, "wallet"),
     "handshake": (rpc.Handshake, rpc.HandshakeDone, "wallet"),
     "adopt": (rpc.Adopt, rpc.SessionInfo, "wallet"),
-    "sessions": (rpc.Sessions, list[rpc.SessionInfo], "wallet"),
+    "sessions": (rpc.Sessions, rpc.SessionList, "wallet"),
     "close": (rpc.Close, rpc.Done, "wallet"),
     "send": (rpc.Send, rpc.Done, "wallet"),
     "subscribe": (rpc.Subscribe, rpc.SessionInfo, "wallet"),
     "open_channel": (rpc.OpenChannel, rpc.Done, "wallet"),
-    "channels": (rpc.Channels, list[rpc.ChannelInfo], "wallet"),
+    "channels": (rpc.Channels, rpc.ChannelList, "wallet"),
     "set_presence": (rpc.SetPresence, rpc.SessionInfo, "wallet"),
     "wake_by_webhook": (rpc.WakeByWebhook, rpc.WakeTarget, "wallet"),
     "wake_by_web_push": (rpc.WakeByWebPush, rpc.WakeTarget, "wallet"),
-    "wake_targets": (rpc.WakeTargets, list[rpc.WakeTarget], "wallet"),
+    "wake_targets": (rpc.WakeTargets, rpc.WakeTargetList, "wallet"),
     "remove_wake_target": (rpc.RemoveWakeTarget, rpc.Done, "wallet"),
-    "test_wake": (rpc.WakeTest, list[rpc.WakeTarget], "wallet"),
-    "add_slots": (rpc.AddSlots, list[rpc.SlotInfo], "wallet"),
-    "slots": (rpc.Slots, list[rpc.SlotInfo], "wallet"),
+    "test_wake": (rpc.WakeTest, rpc.TestedTargets, "wallet"),
+    "add_slots": (rpc.AddSlots, rpc.AddedSlots, "wallet"),
+    "slots": (rpc.Slots, rpc.SlotList, "wallet"),
     "remove_slot": (rpc.RemoveSlot, rpc.Done, "wallet"),
     "add_device": (rpc.AddDevice, rpc.DeviceInfo, "wallet"),
-    "devices": (rpc.Devices, list[rpc.DeviceInfo], "wallet"),
+    "devices": (rpc.Devices, rpc.DeviceList, "wallet"),
     "revoke_device": (rpc.RevokeDevice, rpc.Done, "wallet"),
     "take_over": (rpc.TakeOver, rpc.Lease, "wallet"),
     "acknowledge": (rpc.Acknowledge, rpc.Done, "wallet"),
@@ -56,6 +56,14 @@ _CALLS: dict[str, tuple[type, type, str]] = {
     ),
 }
 
+#: About what `_in_either_form` makes of the schema.
+_INTEGERS = (
+    "An integer that may exceed 2^53 - 1 is taken as a number or as a decimal string. It comes as "
+    "a number, unless authenticate asks, by integers, for strings on this socket; then every "
+    "integer of a delegation's decoded is one, too. All others, positions and sequences among "
+    "them, are numbers and never exceed 2^53 - 1. REST has none."
+)
+
 
 def document() -> dict[str, Any]:
     """The OpenAPI 3.1 document; `x-json-rpc` describes the wallet websocket's methods."""
@@ -65,8 +73,8 @@ def document() -> dict[str, Any]:
     for parameters, result, _ in METHODS.values():
         types += [parameters, *([] if result is None else [result])]
     types += rpc.ANSWERS.values()
-    schemas, components = msgspec.json.schema_components(
-        types, ref_template="#/components/schemas/{name}"
+    schemas, components = _in_either_form(
+        msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     )
     schema_of = {repr(kind): schema for kind, schema in zip(types, schemas, strict=True)}
     return {
@@ -104,10 +112,25 @@ def document() -> dict[str, Any]:
                 for name, (parameters, result, sender) in METHODS.items()
             },
             "answers": {kind: schema_of[repr(answer)] for kind, answer in rpc.ANSWERS.items()},
+            "integers": _INTEGERS,
+            "frames": {"to_relay": rpc.MAX_FRAME_TO_RELAY, "to_wallet": rpc.MAX_FRAME_TO_WALLET},
             "errors": {error.code: error.number for error in rpc.ErrorCode},
         },
         "components": {"schemas": components},
     }
+
+
+def _in_either_form(schema: Any) -> Any:
+    """The schema with each large integer as what it may be: a number, or its decimal digits."""
+    if isinstance(schema, list | tuple):
+        return [_in_either_form(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if rpc.LARGE not in schema:
+        return {name: _in_either_form(each) for name, each in schema.items()}
+    about = {name: schema[name] for name in ("description", "default") if name in schema}
+    integer = {name: each for name, each in schema.items() if name not in (rpc.LARGE, *about)}
+    return {**about, "anyOf": [integer, {"type": "string", "pattern": rpc.DECIMAL}]}
 
 
 def _operation(

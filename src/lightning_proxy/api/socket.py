@@ -15,6 +15,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from lightning_proxy.api.access import Access, log_address
 from lightning_proxy.api.limits import Limits
+from lightning_proxy.api.lists import fitting
 from lightning_proxy.api.methods import Methods, check_right, methods_of
 from lightning_proxy.api.settings import ApiSettings
 from lightning_proxy.audit import audit
@@ -23,6 +24,8 @@ from lightning_proxy.bolt.keys import recover_message_signer
 from lightning_proxy.relay import Inbox, Relay
 from lightning_proxy.rpc import (
     FIRST_KINDS,
+    MAX_FRAME_TO_RELAY,
+    MAX_SENTENCE,
     NOTIFICATIONS,
     SUBPROTOCOL,
     Authenticate,
@@ -32,6 +35,7 @@ from lightning_proxy.rpc import (
     DeviceRight,
     Envelope,
     ErrorCode,
+    Integers,
     LeaseLost,
     Notification,
     Rejected,
@@ -49,8 +53,6 @@ from lightning_proxy.rpc import (
 
 _log = structlog.get_logger()
 
-#: The largest message is a `send` of 65,535 bytes in hex, with its envelope.
-_MAX_FRAME: Final = 160 * 1024
 #: Requests of one socket that may be under way at once.
 _MAX_UNDER_WAY: Final = 64
 #: Seconds between the websocket pings that find dead sockets.
@@ -74,7 +76,8 @@ class WalletSocket:
             heartbeat=_HEARTBEAT,
             # Pongs are of interest here.
             autoping=False,
-            max_msg_size=_MAX_FRAME,
+            # aiohttp takes what is smaller than this.
+            max_msg_size=MAX_FRAME_TO_RELAY + 1,
             compress=False,
         )
         #: Frames; None is a ping.
@@ -93,6 +96,7 @@ class WalletSocket:
         self._device_key = b""
         self._rights: frozenset[DeviceRight] = frozenset()
         self._methods: Methods = {}
+        self._integers = Integers.NUMBER
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
         """Run the socket until either side ends it."""
@@ -142,13 +146,13 @@ class WalletSocket:
     def delegate(self, envelope: Delegate) -> None:
         if DeviceRight.SEE not in self._rights:
             return
-        self._post(encode_request(envelope.id, "delegate", envelope))
+        self._post(encode_request(envelope.id, "delegate", envelope, self._integers))
 
     def notify(self, notification: Notification | LeaseLost) -> None:
         if DeviceRight.SEE not in self._rights:
             return
         method = NOTIFICATIONS.get(type(notification), "lease_lost")
-        self._post(encode_notification(method, notification))
+        self._post(encode_notification(method, notification, self._integers))
 
     def hang_up(self, reason: str) -> None:
         # From now on it may do nothing, however long the goodbye takes.
@@ -175,7 +179,7 @@ class WalletSocket:
         """Ask for the node key's signature, once: a challenge serves one attempt."""
         challenge = secrets.token_hex(32)
         self._post(encode_notification("challenge", Challenge(challenge, origin)))
-        request_id: RequestId = None
+        request_id: RequestId | UnsetType = None
         try:
             async with asyncio.timeout(self._settings.authentication_timeout):
                 message = await self._socket.receive()
@@ -185,7 +189,7 @@ class WalletSocket:
             if message.type is not WSMsgType.TEXT:
                 return False
             envelope = decode_envelope(message.data)
-            request_id = None if envelope.id is UNSET else envelope.id
+            request_id = envelope.id
             if envelope.method != "authenticate":
                 raise RpcError(ErrorCode.UNAUTHENTICATED, "Authenticate first.")
             wanted = decode_params(envelope.params, Authenticate)
@@ -200,11 +204,17 @@ class WalletSocket:
             self._inbox = self._relay.inbox_of(node_id)
             self._inbox.check_room()
             self._methods = methods_of(self._relay, self._inbox, self._device_key, self._limits)
-            sessions = [session.describe() for session in self._inbox.sessions.values()]
+            self._integers = wanted.integers
+            sessions = fitting(each.describe() for each in self._inbox.sessions.values())
             result = Authenticated(
-                node_id.hex(), self._wallet_settings(), sessions, self._relay.identity
+                node_id.hex(),
+                self._wallet_settings(),
+                sessions.items,
+                self._relay.identity,
+                more_sessions=not sessions.is_complete,
+                integers=self._integers,
             )
-            self._post(encode_result(request_id, result))
+            self._reply(request_id, result)
             self._inbox.attach(self)
             # What waited for the wallet is bounded by itself; the cap is for what comes on top.
             self._limit = self._outgoing_bytes + self._relay.settings.max_queued_bytes_per_socket
@@ -218,7 +228,7 @@ class WalletSocket:
         audit("authentication_failed", address=address, code=error.error.code)
         self._relay.counters.authentications_failed += 1
         _log.info("authentication_failed", address=address, code=error.error.code)
-        self._post(encode_error(request_id, error))
+        self._fail(request_id, error)
         await self._hang_up(WSCloseCode.POLICY_VIOLATION, error.error.code)
         return False
 
@@ -253,9 +263,12 @@ class WalletSocket:
             self._relay.forget_if_idle(self._inbox)
 
     def _take(self, text: str) -> None:
-        """One frame of the wallet's: a request, or an answer to a delegation."""
-        # JSON-RPC 2.0 §4.1: a request without an id is never answered; §5: what can't be read is,
-        # by the id null.
+        """One frame of the wallet's: a request, a notification, or an answer to a delegation.
+
+        Every method may be a notification: it takes effect, and counts against the limits, and
+        nobody hears how it went (JSON-RPC 2.0 §4.1). §5: what can't be read is answered by the id
+        null. Of a request it is an id as any other, if no wise one (§4).
+        """
         request_id: RequestId | UnsetType = None
         try:
             envelope = decode_envelope(text)
@@ -295,16 +308,23 @@ class WalletSocket:
 
     def _reply(self, request_id: RequestId | UnsetType, result: Any) -> None:
         if request_id is not UNSET:
-            self._post(encode_result(request_id, result))
+            self._post(encode_result(request_id, result, self._integers))
 
     def _fail(self, request_id: RequestId | UnsetType, error: Exception) -> None:
-        text = _failure(None if request_id is UNSET else request_id, error)
+        """What is our fault is logged, and says no more."""
+        if not isinstance(error, RpcError):
+            _log.error("request_failed", error=type(error).__name__, exc_info=error)
+            error = RpcError(ErrorCode.INTERNAL, "The relay failed on this; it is logged.")
         if request_id is not UNSET:
-            self._post(text)
+            self._post(encode_error(request_id, error))
 
     def _take_answer(self, envelope: Envelope) -> None:
         """An answer is never answered, but one that is not taken is `rejected`."""
         delegation_id = envelope.id
+        if delegation_id is None and envelope.error is not UNSET:
+            # What the wallet says to a frame that it could not read. Two sides that answer each
+            # other's errors would never stop.
+            return
         if not isinstance(delegation_id, str):
             raise RpcError(ErrorCode.INVALID_REQUEST, "An answer has its delegation's id.")
         try:
@@ -322,17 +342,23 @@ class WalletSocket:
             else:
                 raise RpcError(ErrorCode.INVALID_REQUEST, "An answer has a result or an error.")
         except RpcError as error:
-            rejected = Rejected(delegation_id[:64], error.error.code, error.sentence)
+            sentence = error.sentence[:MAX_SENTENCE]
+            rejected = Rejected(delegation_id[:64], error.error.code, sentence)
             self._post(encode_notification("rejected", rejected))
 
     # ---- writing ----
 
     def _post(self, text: str) -> None:
-        """Queue a frame; a socket that is too far behind is cut off, its wallet may come again."""
+        """Queue a frame; a socket that is too far behind is cut off, its wallet may come again.
+
+        What is behind is what waited before: one frame may be larger than the cap, and the wallet
+        that was cut off for it would be so again and again.
+        """
+        waited = self._outgoing_bytes
         self._outgoing.append(text)
         self._outgoing_bytes += len(text)
         self._more.set()
-        if self._outgoing_bytes > self._limit:
+        if waited > self._limit:
             self._evict()
         elif self._outgoing_bytes > self._limit / 2 and self._stall is None:
             self._inbox.set_behind(self, behind=True)
@@ -340,16 +366,22 @@ class WalletSocket:
 
     def _watch_progress(self) -> None:
         """End a socket that is behind and takes nothing at all."""
-        sent = self._sent
+        before = self._progress
 
         def look() -> None:
-            if self._sent == sent:
+            if self._progress == before:
                 self._evict()
             else:
                 self._watch_progress()
 
         timeout = self._relay.settings.wallet_stall_timeout
         self._stall = asyncio.get_running_loop().call_later(timeout, look)
+
+    @property
+    def _progress(self) -> tuple[int, int]:
+        """Frames that left, and bytes that wait behind them: a long frame takes its time."""
+        waiting = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return self._sent, waiting
 
     def _caught_up(self) -> None:
         if self._stall is not None:
@@ -389,14 +421,6 @@ class WalletSocket:
                 break
             await asyncio.sleep(_GOODBYE / _GOODBYE_LOOKS)
         await self._socket.close(code=code, message=reason.encode())
-
-
-def _failure(request_id: RequestId, error: Exception) -> str:
-    """The response to a request that failed; what is our fault is logged, and says no more."""
-    if not isinstance(error, RpcError):
-        _log.error("request_failed", error=type(error).__name__, exc_info=error)
-        error = RpcError(ErrorCode.INTERNAL, "The relay failed on this; it is logged.")
-    return encode_error(request_id, error)
 
 
 def _signer_of(wanted: Authenticate, origin: str, challenge: str) -> tuple[bytes, bytes]:

@@ -1,5 +1,6 @@
 """`lightning-proxy wallet wake`, `presence`, `devices` …: what holds while the wallet is away."""
 
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -34,6 +35,7 @@ from lightning_proxy.rpc import (
 from lightning_proxy.wallet import Wallet, WalletError, keystore
 from lightning_proxy.wallet.device import DeviceKeys
 from lightning_proxy.wallet.display import Output
+from lightning_proxy.wallet.lists import every
 
 
 def _device_key(value: str) -> str:
@@ -68,7 +70,8 @@ async def wake(
     if test:
         targets = await wallet.request("test_wake", WakeTest(), list[WakeTarget])
     else:
-        targets = await wallet.request("wake_targets", WakeTargets(), list[WakeTarget])
+        targets = await every(wallet.request, "wake_targets", WakeTargets, WakeTarget)
+        targets.sort(key=attrgetter("created"))
     output.wake_targets(targets)
 
 
@@ -98,7 +101,8 @@ async def presence(
 @visit
 async def devices(wallet: Wallet, output: Output) -> None:
     """List the wallet's devices at the relay, revoked ones too."""
-    output.devices(await wallet.request("devices", Devices(), list[DeviceInfo]))
+    listed = await every(wallet.request, "devices", Devices, DeviceInfo)
+    output.devices(sorted(listed, key=attrgetter("created")))
 
 
 def make_device_key(

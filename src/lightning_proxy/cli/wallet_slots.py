@@ -1,5 +1,6 @@
 """`lightning-proxy wallet slots`, `leave-slots` and `remove-slot`: channels while it sleeps."""
 
+import math
 from typing import Annotated, Final
 
 import typer
@@ -22,6 +23,7 @@ from lightning_proxy.cli.wallet_options import (
 from lightning_proxy.rpc import Done, RemoveSlot, SlotInfo, SlotPolicy, Slots
 from lightning_proxy.wallet import Record, Wallet, reference
 from lightning_proxy.wallet.display import Output
+from lightning_proxy.wallet.lists import every
 from lightning_proxy.wallet.policy import CHANNEL_TYPES
 from lightning_proxy.wallet.slots import feature_maps, leave_slots
 
@@ -43,7 +45,8 @@ def _channel_types(values: list[str]) -> list[str]:
 @visit
 async def slots(wallet: Wallet, output: Output) -> None:
     """List the wallet's key slots at the relay: the free ones, and those used last."""
-    output.slots(await wallet.request("slots", Slots(), list[SlotInfo]))
+    listed = await every(wallet.request, "slots", Slots, SlotInfo)
+    output.slots(sorted(listed, key=lambda slot: (-(slot.used or math.inf), slot.created)))
 
 
 def leave(

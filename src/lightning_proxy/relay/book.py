@@ -115,9 +115,12 @@ class ChannelBook:
                 channels.append(channel)
         return channels
 
-    async def all_channels(self, wallet: bytes) -> list[StoredChannel]:
-        """All of a wallet's channels as they are stored; raises `StoreError`."""
-        return await self._store.channels(wallet)
+    async def some_channels(self, wallet: bytes, after: bytes, count: int) -> list[StoredChannel]:
+        """So many of a wallet's channels as they are stored: those behind this id, in order.
+
+        Raises `StoreError`.
+        """
+        return await self._store.some_channels(wallet, after, count)
 
     async def save(self, wallet: bytes, peer: bytes, channel: Channel) -> None:
         """Returns when the channel is on the disk; raises `StoreError`."""

@@ -5,7 +5,9 @@ import secrets
 import time
 from collections.abc import Callable
 from enum import StrEnum
+from typing import Any
 
+import msgspec
 import structlog
 from msgspec import Raw, structs
 
@@ -13,7 +15,7 @@ from lightning_proxy.bolt.messages import decode, to_dict
 from lightning_proxy.relay.due import Due
 from lightning_proxy.relay.questions import Question
 from lightning_proxy.relay.text import printable
-from lightning_proxy.rpc import Delegate, FundingSeen
+from lightning_proxy.rpc import DECODED_BYTES, Delegate, FundingSeen
 
 _log = structlog.get_logger()
 
@@ -69,7 +71,7 @@ class Delegation:
             deadline=created + deadlines.seconds,
             remaining=deadlines.seconds,
             messages=[raw.hex() for raw in messages],
-            decoded=[to_dict(decode(raw)) for raw in messages],
+            decoded=_decoded(messages),
             funding=funding,
         )
         self._deadlines = deadlines
@@ -118,6 +120,12 @@ class Delegation:
         self.state = state
         self._deadlines.discard(self)
         self._on_over(self, sentence, messages)
+
+
+def _decoded(messages: list[bytes]) -> list[dict[str, Any]]:
+    """What they say, for who can't read them; a peer may fill them up with what nobody knows."""
+    decoded: list[dict[str, Any]] = [to_dict(decode(raw)) for raw in messages]
+    return decoded if len(msgspec.json.encode(decoded)) <= DECODED_BYTES else []
 
 
 class Deadlines(Due[Delegation]):

@@ -21,6 +21,7 @@ from lightning_proxy.relay.presence import Presence
 from lightning_proxy.relay.settings import RelaySettings
 from lightning_proxy.relay.wake.waker import Waker
 from lightning_proxy.rpc import (
+    MAX_SENTENCE,
     Closed,
     Delegate,
     ErrorCode,
@@ -342,7 +343,7 @@ class Inbox:
             del self._over[next(iter(self._over))]
         unanswered = delegation.state in (DelegationState.EXPIRED, DelegationState.VOID)
         if unanswered and delegation.was_delivered:
-            self.notify(Voided(delegation.id, sentence))
+            self.notify(Voided(delegation.id, sentence[:MAX_SENTENCE]))
 
     def notify(self, notification: Notification, *, wakes: bool = True) -> None:
         """Tell the wallet, on every socket that it has, and later again until it acknowledges."""

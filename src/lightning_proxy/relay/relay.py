@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
-from typing import Self
+from typing import Final, Self
 
 import structlog
 
@@ -42,6 +42,9 @@ from lightning_proxy.rpc import (
 from lightning_proxy.transport import CipherState
 
 _log = structlog.get_logger()
+
+#: Read from the disk in one go: a page of a hundred, and whether there is another.
+_CHANNELS_AT_ONCE: Final = 101
 
 
 class Relay:
@@ -287,7 +290,7 @@ class Relay:
         The device that did before is told. Raises `RpcError` (invalid_params), `StoreError`.
         """
         assert inbox.node_id is not None  # noqa: S101 - only wallets ask
-        for info in await self.channels(inbox):
+        async for info in self.channels(inbox):
             if channel_id.hex() in (info.channel_id, info.temporary_channel_id):
                 break
         else:
@@ -314,17 +317,30 @@ class Relay:
         inbox.acknowledge(position)
         await self.journal.flush()
 
-    async def channels(self, inbox: Inbox) -> list[ChannelInfo]:
-        """All channels of this wallet, on a connection or not; raises `StoreError`."""
+    async def channels(self, inbox: Inbox, after: bytes = b"") -> AsyncIterator[ChannelInfo]:
+        """This wallet's channels behind this id, in the order of theirs; raises `StoreError`.
+
+        On a connection or not. They are read a few at a time: a wallet may have many.
+        """
         assert inbox.node_id is not None  # noqa: S101 - only wallets ask
-        live = {
-            info.channel_id: info
-            for session in inbox.sessions.values()
-            for info in session.describe_channels()
-        }
-        for stored in await self._book.all_channels(inbox.node_id):
-            live.setdefault(stored.channel_id.hex(), stored.describe())
-        return list(live.values())
+        while True:
+            live = {
+                bytes.fromhex(info.channel_id): info
+                for session in inbox.sessions.values()
+                for info in session.describe_channels()
+            }
+            stored = await self._book.some_channels(inbox.node_id, after, _CHANNELS_AT_ONCE)
+            last = stored[-1].channel_id if len(stored) == _CHANNELS_AT_ONCE else None
+            found = {each.channel_id: each.describe() for each in stored} | {
+                channel_id: info
+                for channel_id, info in live.items()
+                if channel_id > after and (last is None or channel_id <= last)
+            }
+            for channel_id in sorted(found):
+                yield found[channel_id]
+            if last is None:
+                break
+            after = last
 
     # ---- inside ----
 

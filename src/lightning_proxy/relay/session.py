@@ -27,6 +27,7 @@ from lightning_proxy.relay.questions import ALL_CHANNELS, Question, channel_erro
 from lightning_proxy.relay.settings import RelaySettings
 from lightning_proxy.relay.text import printable
 from lightning_proxy.rpc import (
+    MAX_SENTENCE,
     ChannelInfo,
     Closed,
     DelegationKind,
@@ -307,7 +308,7 @@ class Session:
             self.presence.attended()
             wakes = not self.presence.has_closed
         if self.peer_init is not None:
-            self.inbox.notify(Closed(self.id, reason), wakes=wakes)
+            self.inbox.notify(Closed(self.id, reason[:MAX_SENTENCE]), wakes=wakes)
         self._on_over(self)
 
     # ---- ends ----

@@ -92,7 +92,8 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_devices_per_wallet: Count = 16
     #: Key slots that a wallet may leave, beside those that were used.
     max_slots_per_wallet: Count = 100
-    #: Messages that wait for a wallet that is away; the oldest go first.
+    #: Messages that wait for a wallet that is away; the oldest go first, and one that alone is
+    #: larger does not wait. The largest takes 131,270.
     max_queued_bytes_per_wallet: Bytes = 1 << 20
     #: The same for all wallets together.
     max_queued_bytes: Bytes = 256 << 20
@@ -108,8 +109,9 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     answers_timeout: Seconds = 2.0
     #: And sessions this long to send what is queued for their peers.
     close_timeout: Seconds = 4.0
-    #: Whatever waits for one wallet socket; a socket that is further behind is closed. From half
-    #: of it on, the wallet's peers are not read, so that nothing is lost to a slow wallet.
+    #: Whatever waits for one wallet socket; a socket that is further behind, its last frame not
+    #: counted, is closed. From half of it on, the wallet's peers are not read, so that nothing is
+    #: lost to a slow wallet.
     max_queued_bytes_per_socket: Bytes = 2 << 20
     #: A wallet socket that is behind and takes nothing for this long is closed: less than any peer
     #: waits for its pong.

@@ -5,8 +5,8 @@ from typing import Annotated, Final, TypeAlias
 
 from msgspec import Meta, Struct
 
+from lightning_proxy.rpc.integers import MAX_SAFE, Amount, Count
 from lightning_proxy.rpc.types import (
-    Amount,
     ChannelKeys,
     Closed,
     FeatureBits,
@@ -19,6 +19,7 @@ from lightning_proxy.rpc.types import (
     Point,
     Position,
     PresencePolicy,
+    Sentence,
     Voided,
 )
 
@@ -84,17 +85,13 @@ class WakeTarget(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     target_id: Id
     kind: WakeKind
-    host: str
+    host: Annotated[str, Meta(max_length=1024)]
     created: float
     #: Unix seconds of the last attempt, and the last that worked; none since the relay started.
     last_attempt: float | None = None
     last_success: float | None = None
     #: A sentence about the last attempt, where it failed.
-    failure: str | None = None
-
-
-class WakeTargets(Struct, frozen=True):
-    """wallet → relay: list where I am woken."""
+    failure: Sentence | None = None
 
 
 class RemoveWakeTarget(Struct, frozen=True):
@@ -145,10 +142,6 @@ class SlotInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     used: float | None = None
 
 
-class Slots(Struct, frozen=True):
-    """wallet → relay: list my key slots, the free ones and those used last."""
-
-
 class RemoveSlot(Struct, frozen=True):
     """wallet → relay: this slot is not to be used; its keys count as used all the same."""
 
@@ -182,7 +175,7 @@ class FundingRefused(Struct, frozen=True, kw_only=True):
     channel_id: Key
     peer: NodeId
     #: The source's own words.
-    reason: Annotated[str, Meta(max_length=1000)]
+    reason: Sentence
     final: bool
     position: Position = 0
 
@@ -213,35 +206,39 @@ class DeviceRight(StrEnum):
     CONNECT = "connect"  # connect, handshake, close
 
 
+DeviceName = Annotated[str, Meta(min_length=1, max_length=64)]
+DeviceRights = Annotated[list[DeviceRight], Meta(min_length=1, max_length=3)]
+
+
 class AddDevice(Struct, frozen=True, kw_only=True):
     """wallet → relay: this key may authenticate for me. Only the node key may say so."""
 
     device_key: Point
-    name: Annotated[str, Meta(min_length=1, max_length=64)]
-    rights: Annotated[list[DeviceRight], Meta(min_length=1, max_length=3)]
+    name: DeviceName
+    rights: DeviceRights
 
 
 class DeviceInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One device of a wallet's."""
 
     device_key: Point
-    name: str
-    rights: list[DeviceRight]
+    name: DeviceName
+    rights: DeviceRights
     created: float
     #: How many sockets it has open now.
-    sockets: int = 0
+    sockets: Count = 0
     #: Unix seconds; a revoked device can't come back by the same key.
     revoked: float | None = None
-
-
-class Devices(Struct, frozen=True):
-    """wallet → relay: list my devices, revoked ones too."""
 
 
 class RevokeDevice(Struct, frozen=True):
     """wallet → relay: this key is out, now. Only the node key may say so."""
 
     device_key: Point
+
+
+#: It only grows, and starts at 1.
+Fencing = Annotated[int, Meta(ge=1, le=MAX_SAFE)]
 
 
 class TakeOver(Struct, frozen=True):
@@ -254,14 +251,14 @@ class TakeOver(Struct, frozen=True):
 class Lease(Struct, frozen=True):
     """The result of `take_over`. A later one has a higher number (for a store of the devices')."""
 
-    fencing: Annotated[int, Meta(ge=1, le=2**53 - 1)]
+    fencing: Fencing
 
 
 class LeaseLost(Struct, frozen=True):
     """relay → wallet: another device took that channel (temporary id) over; answers are refused."""
 
     channel_id: Key
-    fencing: int
+    fencing: Fencing
 
 
 #: What waits for a wallet until it acknowledges it, and the method by which it is told.

@@ -1,14 +1,19 @@
 """JSON-RPC 2.0 envelopes, in both directions on one socket."""
 
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from lightning_proxy.rpc.errors import ErrorCode, RpcError
+from lightning_proxy.rpc.frames import MAX_SENTENCE
+from lightning_proxy.rpc.integers import Integers, has_large, in_strings, read_in_strings
 
-#: JSON-RPC 2.0: a request's id; a response to a request that couldn't be read has the id null.
-RequestId = str | int | None
+#: JSON-RPC 2.0: a request's id, which comes back with the response; a response to a request that
+#: couldn't be read has the id null. What has no id at all is a notification.
+RequestId = (
+    Annotated[str, Meta(max_length=256)] | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None
+)
 
 T = TypeVar("T")
 
@@ -58,6 +63,11 @@ def decode_envelope(text: str | bytes) -> Envelope:
     try:
         return _envelopes.decode(text)
     except msgspec.ValidationError as error:
+        if text.lstrip()[:1] in ("[", b"["):
+            # JSON-RPC 2.0 §6 leaves batches to the server; here a socket is one already.
+            raise RpcError(
+                ErrorCode.INVALID_REQUEST, "Batches are not taken: send each message by itself."
+            ) from None
         raise RpcError(
             ErrorCode.INVALID_REQUEST, f"This is not a JSON-RPC 2.0 message: {error}."
         ) from None
@@ -70,8 +80,16 @@ def decode_params(raw: Raw | bytes | UnsetType, kind: type[T]) -> T:
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+    data = b"{}" if isinstance(raw, UnsetType) else raw
+    result: T
     try:
-        result: T = decoder.decode(b"{}" if raw is UNSET else raw)
+        try:
+            result = decoder.decode(data)
+        except msgspec.ValidationError:
+            if not has_large(kind):
+                raise
+            # Twice the work, for who writes large integers as strings.
+            result = read_in_strings(data, kind)
     except msgspec.ValidationError as error:
         raise RpcError(ErrorCode.INVALID_PARAMS, f"The parameters don't fit: {error}.") from None
     except (msgspec.DecodeError, RecursionError, UnicodeError):
@@ -79,23 +97,29 @@ def decode_params(raw: Raw | bytes | UnsetType, kind: type[T]) -> T:
     return result
 
 
-def encode_request(request_id: str | int, method: str, params: Any) -> str:
-    return _text(_Outgoing(id=request_id, method=method, params=params))
+def encode_request(
+    request_id: str | int, method: str, params: Any, integers: Integers = Integers.NUMBER
+) -> str:
+    return _text(_Outgoing(id=request_id, method=method, params=_payload(params, integers)))
 
 
-def encode_notification(method: str, params: Any) -> str:
-    return _text(_Outgoing(method=method, params=params))
+def encode_notification(method: str, params: Any, integers: Integers = Integers.NUMBER) -> str:
+    return _text(_Outgoing(method=method, params=_payload(params, integers)))
 
 
-def encode_result(request_id: RequestId, result: Any) -> str:
-    return _text(_Outgoing(id=request_id, result=result))
+def encode_result(request_id: RequestId, result: Any, integers: Integers = Integers.NUMBER) -> str:
+    return _text(_Outgoing(id=request_id, result=_payload(result, integers)))
 
 
 def encode_error(request_id: RequestId, error: RpcError) -> str:
+    """A sentence that quotes what it complains of may be as long as that: it is cut."""
     data = ErrorData(error.error.code, error.retry_after)
-    return _text(
-        _Outgoing(id=request_id, error=ErrorObject(error.error.number, error.sentence, data))
-    )
+    sentence = error.sentence[:MAX_SENTENCE]
+    return _text(_Outgoing(id=request_id, error=ErrorObject(error.error.number, sentence, data)))
+
+
+def _payload(payload: Any, integers: Integers) -> Any:
+    return in_strings(payload) if integers is Integers.STRING else payload
 
 
 def _text(outgoing: _Outgoing) -> str:

@@ -5,6 +5,9 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from msgspec import Meta, Struct
 
+from lightning_proxy.rpc.frames import DECODED_BYTES, LIST_BYTES, MAX_SENTENCE, bytes_at_most
+from lightning_proxy.rpc.integers import MAX_SAFE, Amount, Count, Integers
+
 # A regular expression's `$` also matches before a final newline; the exact lengths below, and the
 # look-ahead where the length is free, leave no room for one. `{2}` would take twice as long.
 _HEX = r"^(?:[0-9a-f][0-9a-f])*$(?!\n)"
@@ -46,13 +49,15 @@ FeatureBits = Annotated[str, Meta(pattern=_HEX, max_length=200, description="a f
 #: "pubkey@host:port"
 PeerAddress = Annotated[str, Meta(min_length=66, max_length=400)]
 
+#: What is said in words, for people.
+Sentence = Annotated[str, Meta(max_length=MAX_SENTENCE)]
+#: What a peer said, message by message; the relay keeps one of each type that opens a channel.
+Messages = Annotated[list[Message], Meta(max_length=4)]
 #: Where a notification stands in the wallet's inbox: it only grows.
-Position = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Position = Annotated[int, Meta(ge=0, le=MAX_SAFE)]
 
 U16 = Annotated[int, Meta(ge=0, le=0xFFFF)]
 U32 = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
-# msgspec bounds integers by 63 bits at most; no amount of BOLT 2 that a node accepts is larger.
-Amount = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class SessionState(StrEnum):
@@ -92,52 +97,54 @@ class Challenge(Struct, frozen=True):
     """relay → wallet, first on every socket: sign this for this origin."""
 
     challenge: Key
-    origin: str
+    origin: Annotated[str, Meta(max_length=1024)]
 
 
 class Authenticate(Struct, frozen=True):
     """wallet → relay: Lightning's signmessage over `authentication_text(origin, challenge)`.
 
-    With `device` it is that key's, over the text that names the wallet.
+    With `device` it is that key's, over the text that names the wallet. `integers` says how large
+    ones are to come on this socket; as it writes them itself, they are read in either form.
     """
 
     node_id: NodeId
     signature: Annotated[str, Meta(min_length=100, max_length=110)]
     device: Point | None = None
+    integers: Integers = Integers.NUMBER
 
 
 class WalletSettings(Struct, frozen=True):
     """What the operator allows this wallet."""
 
-    max_sessions: int
-    max_sockets: int
+    max_sessions: Count
+    max_sockets: Count
     #: Seconds that the relay waits for the answer to a delegation, by kind; of kinds that came
     #: after the first version, each delegation says it by itself.
-    deadlines: dict[str, float]
+    deadlines: Annotated[dict[Annotated[str, Meta(max_length=32)], float], Meta(max_length=32)]
     #: Whose signature webhooks have.
     relay_node_id: NodeId | None = None
     #: For a browser's `PushManager.subscribe`; none: this relay has no Web Push.
-    vapid_public_key: str | None = None
+    vapid_public_key: Annotated[str, Meta(max_length=100)] | None = None
 
 
 class SessionInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One BOLT 8 connection that the relay holds for a wallet."""
 
     session_id: Id
-    peer: str
+    peer: Annotated[str, Meta(max_length=400)]
     state: SessionState
     raw: bool = False
     presence: PresencePolicy = PresencePolicy.STAY
     created: float
     #: The number of the last message or delegation that went to the wallet; starts at 0.
-    sequence: int = 0
+    sequence: Count = 0
     init: Message | None = None
-    messages_received: int = 0
-    messages_sent: int = 0
-    pings_received: int = 0
-    pongs_received: int = 0
-    gossip_dropped: int = 0
-    open_delegations: int = 0
+    messages_received: Count = 0
+    messages_sent: Count = 0
+    pings_received: Count = 0
+    pongs_received: Count = 0
+    gossip_dropped: Count = 0
+    open_delegations: Count = 0
 
 
 class Authenticated(Struct, frozen=True):
@@ -145,9 +152,13 @@ class Authenticated(Struct, frozen=True):
 
     node_id: NodeId
     settings: WalletSettings
-    sessions: list[SessionInfo]
+    sessions: Annotated[list[SessionInfo], bytes_at_most(LIST_BYTES)]
     #: Positions are the inbox's; another one of the wallet's at this relay has another id.
     inbox: Id
+    #: Whether there are more sessions than `sessions` has room for: `sessions` gives them in pages.
+    more_sessions: bool = False
+    #: How large integers come; a relay that is too old for the question does not say.
+    integers: Integers = Integers.NUMBER
 
 
 class Connect(Struct, frozen=True):
@@ -206,10 +217,6 @@ class Adopt(Struct, frozen=True):
     session_id: Id
 
 
-class Sessions(Struct, frozen=True):
-    """wallet → relay: list my sessions."""
-
-
 class Close(Struct, frozen=True):
     """wallet → relay: close the connection to this peer."""
 
@@ -258,13 +265,14 @@ class Delegate(Struct, frozen=True, kw_only=True):
     #: The temporary channel id until `funding_created` was said, which settles the final one.
     channel_id: Key
     kind: DelegationKind
-    sequence: int
+    sequence: Count
     created: float
     #: By the relay's clock; `remaining` says the same in seconds from when this was sent.
     deadline: float
     remaining: float = 0.0
-    messages: list[Message]
-    decoded: list[dict[str, Any]] = []
+    messages: Messages
+    #: Empty where it would be long.
+    decoded: Annotated[list[dict[str, Any]], bytes_at_most(DECODED_BYTES)] = []
     #: With `channel_ready`, where the relay has a chain source.
     funding: FundingSeen | None = None
 
@@ -369,10 +377,6 @@ class OpenChannel(Struct, frozen=True):
     message: Message
 
 
-class Channels(Struct, frozen=True):
-    """wallet → relay: list my channels."""
-
-
 class ChannelInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One channel, as the relay knows it; the wallet's own record is the authority."""
 
@@ -382,11 +386,11 @@ class ChannelInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: None while there is no connection to the peer.
     session_id: Id | None = None
     #: The names of bolt/channel.py's `ChannelState`.
-    state: str
+    state: Annotated[str, Meta(max_length=32)]
     funding: FundingSeen | None = None
     #: The peer's messages that shaped the channel, in their order: what a wallet that was away
     #: has missed.
-    messages: list[Message]
+    messages: Messages
 
 
 class PeerMessage(Struct, frozen=True):
@@ -397,7 +401,7 @@ class PeerMessage(Struct, frozen=True):
     """
 
     session_id: Id
-    sequence: int
+    sequence: Count
     message: Message
     position: Position = 0
 
@@ -406,7 +410,7 @@ class Closed(Struct, frozen=True):
     """relay → wallet: the session is over."""
 
     session_id: Id
-    reason: str
+    reason: Sentence
     position: Position = 0
 
 
@@ -414,7 +418,7 @@ class Voided(Struct, frozen=True):
     """relay → wallet: this delegation needs no answer any more."""
 
     id: Id
-    reason: str
+    reason: Sentence
     position: Position = 0
 
 
@@ -425,6 +429,6 @@ class Rejected(Struct, frozen=True):
     may follow until its deadline.
     """
 
-    id: Id
-    code: str
-    reason: str
+    id: Annotated[str, Meta(max_length=64)]
+    code: Annotated[str, Meta(max_length=64)]
+    reason: Sentence

@@ -1,6 +1,7 @@
 """The client's side: a wallet's keys, policy, record and signer, and the SDK that joins a relay."""
 
-from lightning_proxy.wallet.client import Backoff, Wallet
+from lightning_proxy.wallet.backoff import Backoff
+from lightning_proxy.wallet.client import Wallet
 from lightning_proxy.wallet.confirmations import OwnChain
 from lightning_proxy.wallet.errors import (
     ChannelError,

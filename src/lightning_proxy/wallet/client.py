@@ -1,12 +1,11 @@
 """The SDK: a wallet at a relay, with its sessions, its answers and what happens to it."""
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final, Self, TypeVar
 
 import aiohttp
@@ -51,6 +50,7 @@ from lightning_proxy.rpc import (
     normal_origin,
 )
 from lightning_proxy.transport.handshake import HandshakeError
+from lightning_proxy.wallet.backoff import Backoff
 from lightning_proxy.wallet.connection import Connection, OnFrame
 from lightning_proxy.wallet.delegations import Delegations
 from lightning_proxy.wallet.device import DeviceKeys
@@ -70,6 +70,7 @@ from lightning_proxy.wallet.events import (
     SessionClosed,
 )
 from lightning_proxy.wallet.keys import WalletKeys
+from lightning_proxy.wallet.lists import every
 from lightning_proxy.wallet.positions import Positions
 from lightning_proxy.wallet.session import Session
 from lightning_proxy.wallet.signer import Signer
@@ -95,23 +96,6 @@ _NOTIFICATIONS: Final[dict[object, type[Any]]] = {
 }
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """How long to wait before dialling again: doubling, from `first` to `most` seconds.
-
-    Half of it is left to chance, so that a relay's wallets don't come back all at once. A
-    connection that held for `most` seconds starts the count anew.
-    """
-
-    first: float = 0.5
-    most: float = 30.0
-
-    def delay(self, attempt: int) -> float:
-        """Seconds before this attempt, the first being 0."""
-        delay = min(self.most, self.first * 2.0 ** min(attempt, 32))
-        return delay * (0.5 + random.random() / 2)  # noqa: S311 - no secret
 
 
 class Wallet:
@@ -172,6 +156,12 @@ class Wallet:
             self._online.set_result(connection)
             self._supervisor = asyncio.create_task(self._supervise(connection))
             self._stack = stack.pop_all()
+        if connection.authenticated.more_sessions:
+            try:
+                await self.sessions()
+            except BaseException:
+                await self.__aexit__()
+                raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -229,7 +219,8 @@ class Wallet:
 
         Those that another device made have a handle here from then on, too.
         """
-        listed = await self.request("sessions", Sessions(), list[SessionInfo])
+        listed = await every(self.request, "sessions", Sessions, SessionInfo)
+        listed.sort(key=attrgetter("created"))
         for info in listed:
             if info.init is not None:
                 self._know(info)
@@ -257,7 +248,7 @@ class Wallet:
 
     async def channels(self) -> list[ChannelInfo]:
         """All of this wallet's channels, as the relay knows them."""
-        return await self.request("channels", Channels(), list[ChannelInfo])
+        return await every(self.request, "channels", Channels, ChannelInfo)
 
     async def close_session(self, session_id: str) -> None:
         """Close a session of this wallet's, known here or not."""
@@ -392,7 +383,7 @@ class Wallet:
         try:
             match envelope.method:
                 case "delegate":
-                    await self._take_delegate(decode_params(envelope.params, Delegate))
+                    await self._take_delegate(envelope.id, decode_params(envelope.params, Delegate))
                 case method if method in _NOTIFICATIONS:
                     await self._take_notification(
                         decode_params(envelope.params, _NOTIFICATIONS[method])
@@ -410,7 +401,10 @@ class Wallet:
             if envelope.id is not UNSET:
                 await self._reply(encode_error(envelope.id, error))
 
-    async def _take_delegate(self, delegate: Delegate) -> None:
+    async def _take_delegate(self, request_id: object, delegate: Delegate) -> None:
+        if request_id != delegate.id:
+            # JSON-RPC 2.0 §4.1: without an id nobody waits for an answer, and none may be given.
+            raise RpcError(ErrorCode.INVALID_REQUEST, "A question's id is its delegation's.")
         session = self._sessions.get(delegate.session_id)
         await self._delegations.take(delegate, session)
 

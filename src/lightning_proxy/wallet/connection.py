@@ -12,6 +12,8 @@ from aiohttp.http_websocket import WSMessageTextBytes
 from msgspec import UNSET, Raw, UnsetType
 
 from lightning_proxy.rpc import (
+    MAX_FRAME_TO_RELAY,
+    MAX_FRAME_TO_WALLET,
     PATH,
     SUBPROTOCOL,
     Authenticated,
@@ -42,8 +44,6 @@ OnFrame: TypeAlias = Callable[[Literal["sent", "received"], str], None]
 #: Takes whatever the relay says that is no response: a request or a notification.
 Take: TypeAlias = Callable[[Envelope], Awaitable[None]]
 
-#: Bytes; the longest list of sessions fits.
-_MAX_FRAME: Final = 4 * 1024 * 1024
 #: Seconds.
 _DIAL_TIMEOUT: Final = 20.0
 #: A relay that hangs is noticed half as long again after it fell silent.
@@ -91,7 +91,8 @@ class Connection:
                     protocols=(SUBPROTOCOL,),
                     headers=headers,
                     heartbeat=_HEARTBEAT,
-                    max_msg_size=_MAX_FRAME,
+                    # aiohttp takes what is smaller than this.
+                    max_msg_size=MAX_FRAME_TO_WALLET + 1,
                     timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_TIMEOUT),
                 )
                 connection = cls(socket, on_frame)
@@ -188,9 +189,12 @@ class Connection:
                     future.exception()
 
     async def post(self, text: str) -> None:
-        """Send a frame; raises `ConnectionLost`."""
+        """Send a frame; raises `ConnectionLost`, and `RelayError` for one that no relay takes."""
         if self._lost is not None:
             raise ConnectionLost(f"The relay is gone: {self._lost}.")
+        if len(text.encode()) > MAX_FRAME_TO_RELAY:
+            # It would hang up, and be told the same again and again.
+            raise RelayError(ErrorCode.TOO_LARGE.code, "That is more than a relay takes at once.")
         self._observe("sent", text)
         try:
             await self._socket.send_str(text)

@@ -16,7 +16,7 @@ from lightning_proxy.rpc import (
     encode_error,
     encode_result,
 )
-from lightning_proxy.wallet.errors import ConnectionLost, WalletError
+from lightning_proxy.wallet.errors import ConnectionLost, RelayError, WalletError
 from lightning_proxy.wallet.events import (
     Answered,
     ChannelProblem,
@@ -122,6 +122,8 @@ class Delegations:
             _log.info("question_left_open", delegation_id=request.delegation_id)
         except ConnectionLost:
             _log.info("answer_not_sent", delegation_id=request.delegation_id)
+        except RelayError as error:
+            _log.error("answer_too_large", delegation_id=request.delegation_id, code=error.code)
         except Exception as error:  # noqa: BLE001 - a signer's bug must not end the connection
             # No traceback and no text: either could hold a secret of the signer's.
             _log.error(

@@ -10,7 +10,8 @@ from lightning_proxy.bolt.chains import CHAIN_HASHES
 from lightning_proxy.bolt.features import Feature, Features
 from lightning_proxy.bolt.messages import AcceptChannel, OpenChannel
 from lightning_proxy.bolt.opening import LARGE_CHANNEL_SAT, MAXIMUM_TO_SELF_DELAY
-from lightning_proxy.rpc.types import Amount, NodeId
+from lightning_proxy.rpc.integers import Amount
+from lightning_proxy.rpc.types import NodeId
 from lightning_proxy.wallet.errors import PolicyError
 from lightning_proxy.wallet.request import ChannelKeysRequest, Refusal, chain_of
 

@@ -14,8 +14,9 @@ from lightning_proxy.bolt.messages import Init
 from lightning_proxy.chain import open_source
 from lightning_proxy.rpc import SlotInfo, SlotPolicy
 from lightning_proxy.wallet import keystore
+from lightning_proxy.wallet.backoff import Backoff
 from lightning_proxy.wallet.channels import WalletChannels
-from lightning_proxy.wallet.client import Backoff, Wallet
+from lightning_proxy.wallet.client import Wallet
 from lightning_proxy.wallet.confirmations import OwnChain
 from lightning_proxy.wallet.connection import OnFrame
 from lightning_proxy.wallet.device import DeviceKeys

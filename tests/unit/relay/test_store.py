@@ -72,11 +72,11 @@ async def test_what_was_saved_is_there_after_a_restart(where: str) -> None:
             (WALLET, OTHER_PEER): 1,
             (OTHER_WALLET, PEER): 1,
         }
-        assert await store.channels(WALLET) == mine
+        assert await store.some_channels(WALLET, b"", 100) == mine
         assert await store.channels(WALLET, PEER) == mine[:1]
         assert await store.channels(OTHER_WALLET, PEER) == [theirs]
         assert await store.channels(OTHER_WALLET, OTHER_PEER) == []
-        created = [each.created for each in await store.channels(WALLET)]
+        created = [each.created for each in await store.some_channels(WALLET, b"", 100)]
         assert created == [each.created for each in mine]
 
 
@@ -85,7 +85,7 @@ async def test_saving_again_adds_what_is_new_and_changes_nothing(where: str) -> 
         await store.save(channel(log=LOG[:2]))
         assert not await store.save(channel())
         assert not await store.save(channel(log=(Entry(Role.ACCEPTER, b"other"),)))
-        assert await store.channels(WALLET) == [channel()]
+        assert await store.some_channels(WALLET, b"", 100) == [channel()]
 
 
 async def test_forgetting_takes_the_messages_along(where: str) -> None:
@@ -94,8 +94,8 @@ async def test_forgetting_takes_the_messages_along(where: str) -> None:
         await store.save(channel())
         await store.save(channel(OTHER_WALLET))
         await store.forget(WALLET, channel().channel_id)
-        assert await store.channels(WALLET) == []
-        assert await store.channels(OTHER_WALLET) == [channel(OTHER_WALLET)]
+        assert await store.some_channels(WALLET, b"", 100) == []
+        assert await store.some_channels(OTHER_WALLET, b"", 100) == [channel(OTHER_WALLET)]
         async with database.transaction() as connection:
             count = select(func.count()).select_from(tables.channel_messages)
             assert (await connection.execute(count)).scalar() == len(LOG)
@@ -104,7 +104,7 @@ async def test_forgetting_takes_the_messages_along(where: str) -> None:
 async def test_in_memory() -> None:
     async with stored(IN_MEMORY) as store:
         await store.save(channel())
-        assert await store.channels(WALLET) == [channel()]
+        assert await store.some_channels(WALLET, b"", 100) == [channel()]
 
 
 async def test_one_relay_at_a_time(where: str) -> None:
@@ -113,7 +113,7 @@ async def test_one_relay_at_a_time(where: str) -> None:
             await Database(where).__aenter__()
         await store.save(channel())
     async with stored(where) as store:
-        assert await store.channels(WALLET) == [channel()]
+        assert await store.some_channels(WALLET, b"", 100) == [channel()]
 
 
 async def test_a_transaction_that_fails_has_done_nothing(where: str) -> None:
@@ -166,7 +166,10 @@ async def test_transactions_do_not_mix(where: str) -> None:
     async with stored(where) as store:
         channels = [channel(channel_id=number) for number in range(50)]
         await asyncio.gather(*map(store.save, channels))
-        assert await store.channels(WALLET) == channels
+        assert await store.some_channels(WALLET, b"", 100) == channels
+        some = await store.some_channels(WALLET, channels[9].channel_id, 3)
+        assert some == channels[10:13]
+        assert await store.some_channels(WALLET, channels[-1].channel_id, 3) == []
 
 
 async def test_what_comes_after_the_end_is_told_so(where: str) -> None:
@@ -192,7 +195,7 @@ async def test_state_from_before_there_were_migrations(path: Path) -> None:
             database.execute(f"DROP TABLE {table}")
     database.close()
     async with stored(path) as store:
-        assert await store.channels(WALLET) == [channel()]
+        assert await store.some_channels(WALLET, b"", 100) == [channel()]
 
 
 async def test_the_migrations_make_the_tables_that_the_code_knows(where: str) -> None:

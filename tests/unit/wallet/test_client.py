@@ -578,6 +578,9 @@ async def test_garbage_gets_an_error_and_nothing_is_lost(
         {"id": "x", "result": {}},
         {"method": "closed", "params": {"session_id": "none"}},
         {"method": "news", "params": {}},
+        # JSON-RPC 2.0 §4.1: without an id it is a notification, whatever it asks.
+        {"method": "delegate", "params": msgspec.to_builtins(delegate(7))},
+        {"method": "delegate", "params": {}},
     ],
 )
 async def test_what_needs_no_answer_gets_none(relay: ScriptedRelay, frame: dict[str, Any]) -> None:
@@ -585,6 +588,29 @@ async def test_what_needs_no_answer_gets_none(relay: ScriptedRelay, frame: dict[
         await at.socket.say(**frame)
         await at.ask()
         assert (await at.socket.hear())["id"] == f"{1:032x}"
+
+
+async def test_a_question_by_another_id_is_an_error(relay: ScriptedRelay) -> None:
+    signer = ScriptedSigner()
+    async with joined(relay, signer=signer) as at:
+        await at.socket.say(id=7, method="delegate", params=msgspec.to_builtins(delegate()))
+        frame = await at.socket.hear()
+        assert (frame["id"], frame["error"]["code"]) == (7, ErrorCode.INVALID_REQUEST.number)
+        assert signer.asked == []
+
+
+async def test_an_answer_that_no_relay_takes_stays_here(
+    relay: ScriptedRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_proxy.wallet.connection.MAX_FRAME_TO_RELAY", 500)
+    signer = ScriptedSigner()
+    async with joined(relay, signer=signer) as at:
+        await at.ask(1)
+        await at.until(DelegationReceived)
+        signer.outcome = Refusal("no")
+        await at.ask(2)
+        assert (await at.socket.hear())["id"] == f"{2:032x}"
+        assert len(signer.asked) == 2
 
 
 async def test_an_oversized_frame_costs_the_connection_only(relay: ScriptedRelay) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import and_, delete, func, select
+from sqlalchemy import ColumnElement, and_, delete, func, select
 
 from lightning_proxy.bolt.channel import ChannelState, Entry
 from lightning_proxy.bolt.commitment import Role
@@ -62,15 +62,25 @@ class ChannelStore:
                 (wallet, peer): count for wallet, peer, count in await connection.execute(query)
             }
 
-    async def channels(self, wallet: bytes, peer: bytes | None = None) -> list[StoredChannel]:
-        """A wallet's channels: all, or those with this peer."""
-        mine = channels.c.wallet == wallet
-        if peer is not None:
-            mine = and_(mine, channels.c.peer == peer)
+    async def channels(self, wallet: bytes, peer: bytes) -> list[StoredChannel]:
+        """A wallet's channels with this peer."""
+        return await self._read(and_(channels.c.wallet == wallet, channels.c.peer == peer))
+
+    async def some_channels(self, wallet: bytes, after: bytes, count: int) -> list[StoredChannel]:
+        """So many of a wallet's channels, by their ids, from the one that follows this id."""
+        ids = (
+            select(channels.c.channel_id)
+            .where(channels.c.wallet == wallet, channels.c.channel_id > after)
+            .order_by(channels.c.channel_id)
+            .limit(count)
+        )
+        return await self._read(and_(channels.c.wallet == wallet, channels.c.channel_id.in_(ids)))
+
+    async def _read(self, which: ColumnElement[bool]) -> list[StoredChannel]:
         query = (
             select(channels, channel_messages.c.sender, channel_messages.c.raw)
             .join(channel_messages)
-            .where(mine)
+            .where(which)
             .order_by(channels.c.channel_id, channel_messages.c.position)
         )
         async with self._database.transaction() as connection:

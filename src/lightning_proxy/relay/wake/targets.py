@@ -9,7 +9,7 @@ import msgspec
 
 from lightning_proxy.relay.store.wakes import StoredTarget, WakeStore
 from lightning_proxy.relay.wake.adapter import Adapter, Delivered, Failed, Gone, Notice
-from lightning_proxy.rpc import ErrorCode, RpcError, WakeKind, WakeTarget
+from lightning_proxy.rpc import MAX_SENTENCE, ErrorCode, RpcError, WakeKind, WakeTarget
 
 _UNKNOWN: Final = "This wallet is not woken there."
 
@@ -56,7 +56,7 @@ class Target:
             created=self.created,
             last_attempt=self.last_attempt,
             last_success=self.last_success,
-            failure=self.failure,
+            failure=None if self.failure is None else self.failure[:MAX_SENTENCE],
         )
 
 
