@@ -18,7 +18,7 @@ from lightning_proxy.logs import LogSettings
 from lightning_proxy.relay import RelaySettings
 from lightning_proxy.relay.dialler import DialPolicy
 from lightning_proxy.relay.store import IN_MEMORY, is_url, parse_url
-from lightning_proxy.rpc import normal_origin
+from lightning_proxy.rpc import normal_origin, page_origin
 
 _PREFIX: Final = "LIGHTNING_PROXY"
 #: Bytes of a unix socket's name, with the one that ends it; Linux has 108, macOS 104.
@@ -227,9 +227,9 @@ def _check(config: Config) -> None:
         DialPolicy(config.relay.dial, relay_on_loopback=True)
     except ValueError as error:
         raise ConfigError(f"relay.dial.allow and relay.dial.deny: {error}") from None
-    for key in ("origins", "web_origins"):
+    for key, read in (("origins", normal_origin), ("web_origins", page_origin)):
         for origin in getattr(config.api, key):
             try:
-                normal_origin(origin)
+                read(origin)
             except ValueError as error:
                 raise ConfigError(f"api.{key}: {error}") from None

@@ -92,6 +92,9 @@ def test_an_empty_table_keeps_the_defaults(file: Path) -> None:
         ("[relay.dial]\nallow = ['10.0.0.0/99']\n", "relay.dial.allow"),
         ("[api]\norigins = ['relay.example']\n", "api.origins"),
         ("[api]\nweb_origins = ['relay.example']\n", "api.web_origins"),
+        ("[api]\nweb_origins = ['null']\n", "api.web_origins"),
+        ("[api]\nweb_origins = ['capacitor://']\n", "api.web_origins"),
+        ("[api]\nweb_origins = ['capacitor://localhost/path']\n", "api.web_origins"),
     ],
 )
 def test_a_wrong_file(file: Path, text: str, sentence: str) -> None:

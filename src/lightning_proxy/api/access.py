@@ -1,13 +1,21 @@
 """Who may use this relay at all, and under which name they reached it."""
 
+import base64
 import hmac
+import re
+from collections.abc import Mapping
+from typing import Final
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from lightning_proxy.api.settings import ApiSettings
 from lightning_proxy.networks import address_of
-from lightning_proxy.rpc import ErrorCode, RpcError, normal_origin
+from lightning_proxy.rpc import ErrorCode, RpcError, normal_origin, page_origin
+
+#: Characters of a token in a subprotocol.
+_MAX_TOKEN: Final = 4096
+_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Access:
@@ -18,13 +26,14 @@ class Access:
         self._tokens = [token.encode() for token in settings.tokens]
         self._allowlist = frozenset(bytes.fromhex(node_id) for node_id in settings.allowlist)
         self._origins = origins
-        self.web_origins = frozenset(normal_origin(origin) for origin in settings.web_origins)
+        self.web_origins = frozenset(page_origin(origin) for origin in settings.web_origins)
         # On loopback the browser of whoever runs the relay is the attack's only way in.
         self._guards_host = settings.on_loopback
 
     def check_request(self, request: web.Request) -> None:
         """Raise `RpcError` (unauthenticated, forbidden) where this request may not go on."""
         origin = request.headers.get(hdrs.ORIGIN)
+        origin = None if origin is None else origin.lower()
         if origin is not None and origin not in self.web_origins and origin not in self._origins:
             raise RpcError(
                 ErrorCode.FORBIDDEN,
@@ -37,7 +46,8 @@ class Access:
         if self._mode == "token" and not self._has_token(request):
             raise RpcError(
                 ErrorCode.UNAUTHENTICATED,
-                "This relay wants a token: send the header Authorization: Bearer <token>.",
+                "This relay wants a token: send the header Authorization: Bearer <token>, or, from "
+                "a page, offer the websocket's subprotocol token.<the token in base64url>.",
             )
 
     def check_rest(self) -> None:
@@ -78,11 +88,43 @@ class Access:
         )
 
     def _has_token(self, request: web.Request) -> bool:
-        scheme, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        """Whether a token came, and each that came is right."""
+        given = _tokens_of(request.headers)
+        return bool(given) and all(map(self._is_token, given))
+
+    def _is_token(self, given: bytes) -> bool:
         found = False
         for token in self._tokens:
-            found |= hmac.compare_digest(token, given.strip().encode("utf-8", "surrogateescape"))
-        return found and scheme.lower() == "bearer"
+            found |= hmac.compare_digest(token, given)
+        return found
+
+
+def _tokens_of(headers: Mapping[str, str]) -> list[bytes]:
+    """The tokens in a request's headers; what can't be read is a wrong one.
+
+    A page's script can't set headers for a websocket: it offers the token as a subprotocol, which
+    is never chosen. (In a URL it would end in logs.)
+    """
+    found = []
+    if (header := headers.get(hdrs.AUTHORIZATION)) is not None:
+        scheme, _, given = header.partition(" ")
+        is_bearer = scheme.lower() == "bearer"
+        found.append(given.strip().encode("utf-8", "surrogateescape") if is_bearer else b"")
+    for offered in headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "").split(","):
+        kind, dot, encoded = offered.strip().partition(".")
+        if kind == "token" and dot:
+            found.append(_decoded(encoded))
+    return found
+
+
+def _decoded(text: str) -> bytes:
+    """base64url without padding; nothing for what is none."""
+    if len(text) > _MAX_TOKEN or not _BASE64URL.fullmatch(text):
+        return b""
+    try:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError:
+        return b""
 
 
 def log_address(request: web.Request) -> str:
@@ -99,7 +141,7 @@ def cross_origin(access: Access) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         origin = request.headers.get(hdrs.ORIGIN)
-        if origin not in access.web_origins:
+        if origin is None or origin.lower() not in access.web_origins:
             return await handler(request)
         preflight = request.method == hdrs.METH_OPTIONS
         response = web.Response(status=204) if preflight else await handler(request)

@@ -8,6 +8,7 @@ are integers named by their unit, times are Unix seconds.
 from lightning_proxy.rpc.authentication import (
     authentication_text,
     normal_origin,
+    page_origin,
 )
 from lightning_proxy.rpc.away import (
     NOTIFICATIONS,
@@ -235,4 +236,5 @@ __all__ = [
     "encode_request",
     "encode_result",
     "normal_origin",
+    "page_origin",
 ]

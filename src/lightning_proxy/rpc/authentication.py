@@ -1,10 +1,13 @@
 """What a wallet signs to prove its node key, and for whom."""
 
+import re
 from urllib.parse import urlsplit
 
 import idna
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+#: Of schemes of which the web knows nothing (an opaque origin, "null", is everybody's).
+_PAGE_ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[a-zA-Z0-9._~-]+(?::[0-9]{1,5})?")
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
@@ -25,6 +28,19 @@ def normal_origin(url: str) -> str:
         if port in (None, _DEFAULT_PORTS[scheme])
         else f"{scheme}://{host}:{port}"
     )
+
+
+def page_origin(origin: str) -> str:
+    """The origin of a page, an app or an extension, as its `Origin` header has it, in lower case.
+
+    `https://wallet.example`, `capacitor://localhost`, `chrome-extension://<id>`. Raises
+    `ValueError` with a sentence that says what to write.
+    """
+    if origin.partition(":")[0].lower() in _SCHEMES:
+        return normal_origin(origin)
+    if not _PAGE_ORIGIN.fullmatch(origin):
+        raise ValueError(f"{origin!r} is no origin; write a scheme and a host: app://localhost")
+    return origin.lower()
 
 
 def _ascii(name: str) -> str:

@@ -56,8 +56,8 @@ from lightning_proxy.wallet.delegations import Delegations
 from lightning_proxy.wallet.device import DeviceKeys
 from lightning_proxy.wallet.errors import (
     ConnectionLost,
+    DoorClosed,
     HandshakeFailed,
-    RelayError,
     RelayMisbehaved,
     WalletError,
 )
@@ -320,17 +320,25 @@ class Wallet:
             self._end(error, error)
 
     async def _dial_again(self, attempt: int) -> tuple[Connection, int]:
+        """Until the relay is there; raises `RelayError` where it says no itself, and for good.
+
+        Anything else may be a proxy's word, or a relay's that is being restarted.
+        """
+        told: str | None = None
+        retry_after = 0.0
         while True:
-            await asyncio.sleep(self._backoff.delay(attempt))
+            await asyncio.sleep(max(self._backoff.delay(attempt), retry_after))
             attempt += 1
             try:
                 return await self._dial(), attempt
-            except ConnectionLost as error:
-                _log.info("relay_unreachable", attempt=attempt, reason=str(error))
-            except RelayError as error:
-                if error.code in _FINAL:
+            except WalletError as error:
+                if not isinstance(error, DoorClosed) and getattr(error, "code", "") in _FINAL:
                     raise
-                _log.info("relay_busy", attempt=attempt, code=error.code)
+                _log.info("relay_unreachable", attempt=attempt, reason=str(error))
+                if str(error) != told:
+                    told = str(error)
+                    self._events.put(Disconnected(told))
+                retry_after = min(getattr(error, "retry_after", None) or 0.0, self._backoff.most)
 
     async def _reconcile(self) -> None:
         """Find sessions that ended while this wallet was away, and nobody could tell it.

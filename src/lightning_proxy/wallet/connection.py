@@ -31,6 +31,7 @@ from lightning_proxy.rpc import (
 from lightning_proxy.wallet.device import DeviceKeys
 from lightning_proxy.wallet.errors import (
     ConnectionLost,
+    DoorClosed,
     OriginMismatch,
     RelayError,
     RelayMisbehaved,
@@ -126,6 +127,9 @@ class Connection:
         await self.post(encode_request(request_id, "authenticate", proof))
         envelope = await self._read_one()
         if envelope.error is not UNSET:
+            if envelope.id != request_id:
+                # It had not read this wallet's words: they were too late.
+                raise ConnectionLost(f"The relay gave up: {envelope.error.message}")
             raise _relay_error(envelope.error)
         if envelope.id != request_id or envelope.result is UNSET:
             raise RelayMisbehaved("The relay did not answer the authentication.")
@@ -252,15 +256,15 @@ def _relay_error(error: ErrorObject) -> RelayError:
     return RelayError(error.data.code or str(error.code), error.message, error.data.retry_after)
 
 
-def _refused(error: aiohttp.WSServerHandshakeError) -> RelayError | ConnectionLost:
-    """What a relay's HTTP status says when it makes no websocket."""
+def _refused(error: aiohttp.WSServerHandshakeError) -> DoorClosed | ConnectionLost:
+    """What an HTTP status says when no websocket comes of it."""
     match error.status:
         case 401:
-            return RelayError(
+            return DoorClosed(
                 ErrorCode.UNAUTHENTICATED.code, "The relay wants an access token, or another one."
             )
         case 403:
-            return RelayError(ErrorCode.FORBIDDEN.code, "The relay does not let this wallet in.")
+            return DoorClosed(ErrorCode.FORBIDDEN.code, "The relay does not let this wallet in.")
         case 404:
-            return RelayError(ErrorCode.METHOD_UNKNOWN.code, "There is no relay at that URL.")
+            return DoorClosed(ErrorCode.METHOD_UNKNOWN.code, "There is no relay at that URL.")
     return ConnectionLost(f"The relay makes no connection: HTTP status {error.status}.")

@@ -34,6 +34,14 @@ class RelayError(WalletError):
         self.retry_after = retry_after
 
 
+class DoorClosed(RelayError):
+    """An HTTP status came in a websocket's place, from the relay or from whatever is before it.
+
+    A proxy says the same for a relay that is being restarted: only what a relay answers to an
+    authentication is its own word.
+    """
+
+
 class RelayMisbehaved(WalletError):
     """The relay answered with something that the contract does not allow."""
 
