@@ -3,10 +3,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The releases that were tried together; `make lock` takes newer ones. The package itself is flexible.
+LOWEST := .venv-lowest
+INSTALL = $(BIN)/pip install --quiet --constraint constraints.txt
 SOURCES := pyproject.toml setup.py $(wildcard src/lightning_proxy/transport/*.p[yx][xd]) \
 	$(wildcard src/lightning_proxy/transport/kernel/*.[ch])
 
-.PHONY: help demo test lint format interop soak bench wheel clean
+.PHONY: help demo test lint format interop soak bench wheel lock lowest clean
 
 help:
 	@echo "make demo     the main job, on this machine, in seconds"
@@ -17,6 +20,8 @@ help:
 	@echo "make soak     kills the relay 200 times under load, and looks for what got lost (minutes)"
 	@echo "make bench    the benchmarks: benchmarks/RESULTS.md, results.json and plots (15 minutes)"
 	@echo "make wheel    sdist and wheel in dist/, installed and tested away from here"
+	@echo "make lock     constraints.txt anew: the newest releases that go together"
+	@echo "make lowest   the fast tests with the oldest releases that pyproject.toml allows"
 	@echo "make clean    remove .venv and what was built"
 
 $(BIN)/python:
@@ -26,10 +31,26 @@ $(BIN)/python:
 		|| { rm -rf $(VENV); echo "Python's venv module is needed (on Debian: apt install python3-venv python3-dev)"; exit 1; }
 
 # Editable, so that tests run on the sources; without isolation, so that a rebuild takes seconds.
-$(VENV)/.ready: $(SOURCES) | $(BIN)/python
-	$(BIN)/pip install --quiet --upgrade pip 'setuptools>=77' 'cython>=3.1'
-	$(BIN)/pip install --quiet --no-build-isolation --editable '.[dev]'
+$(VENV)/.ready: $(SOURCES) constraints.txt | $(BIN)/python
+	$(INSTALL) --upgrade pip setuptools cython
+	$(INSTALL) --no-build-isolation --editable '.[dev]'
 	@touch $@
+
+lock: $(BIN)/python
+	$(BIN)/pip install --quiet --upgrade uv
+	echo pip | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--extra dev --no-header --no-annotate --no-emit-index-url --output-file constraints.txt \
+		pyproject.toml -
+
+# With the oldest releases that pyproject.toml allows: what it says has to be true.
+lowest: $(BIN)/python
+	$(BIN)/pip install --quiet uv
+	rm -rf $(LOWEST)
+	$(BIN)/python -m venv $(LOWEST)
+	echo pip | $(BIN)/uv pip compile --quiet --resolution lowest-direct --extra test --no-header \
+		--no-annotate --no-emit-index-url --output-file $(LOWEST)/lowest.txt pyproject.toml -
+	$(LOWEST)/bin/pip install --quiet --constraint $(LOWEST)/lowest.txt '.[test]'
+	$(LOWEST)/bin/python -m pytest --numprocesses auto --dist worksteal tests/unit tests/vectors tests/fuzz
 
 demo: $(VENV)/.ready
 	$(BIN)/lightning-proxy demo
@@ -63,6 +84,6 @@ wheel: $(VENV)/.ready
 	$(BIN)/python -m tools.wheel
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info
+	rm -rf $(VENV) $(LOWEST) build dist src/*.egg-info
 	find src -name '*.so' -delete
 	rm -f src/lightning_proxy/transport/frame.c src/lightning_proxy/transport/peer.c

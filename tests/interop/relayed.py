@@ -10,9 +10,10 @@ from lightning_proxy.api import Server
 from lightning_proxy.relay import DialSettings
 from lightning_proxy.wallet import Policy, Session
 from lightning_proxy.wallet.events import Event, ReceivedMessage
+from lightning_proxy.wallet.files import create
 from lightning_proxy.wallet.funding import Funder
 from lightning_proxy.wallet.keystore import load
-from lightning_proxy.wallet.reference import ReferenceWallet, create
+from lightning_proxy.wallet.reference import ReferenceWallet
 from tests.interop.lab.nodes import LND_HOST
 from tests.support.relay import relay
 

@@ -13,7 +13,7 @@ from lightning_proxy.bolt.signing import parse_transaction
 from lightning_proxy.chain.simulated import SimulatedChain
 from lightning_proxy.wallet import Policy, ReferenceWallet, keystore
 from lightning_proxy.wallet.events import Event
-from lightning_proxy.wallet.reference import create
+from lightning_proxy.wallet.files import create
 from tests.support.opening import Side
 from tests.support.peer import PeerConnection, ScriptedPeer
 from tests.support.relay import take

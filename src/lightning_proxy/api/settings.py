@@ -4,10 +4,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from lightning_proxy.api.forwarded import Forwarded
 from lightning_proxy.api.limits import LimitSettings
 from lightning_proxy.api.tls import Certificate, CertificateError
-from lightning_proxy.networks import address_of
+from lightning_proxy.networks import address_of, network_of
 from lightning_proxy.rpc import normal_origin
 
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
@@ -87,7 +86,8 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         if (self.tls_certificate is None) is not (self.tls_key is None):
             raise SettingsError("tls_certificate and tls_key go together")
         try:
-            Forwarded(self.trusted_proxies)
+            for network in self.trusted_proxies:
+                network_of(network)
         except ValueError as error:
             raise SettingsError(f"trusted_proxies: {error}") from None
         fields = {name: getattr(self, name) for name in self.__struct_fields__}

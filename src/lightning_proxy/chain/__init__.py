@@ -1,18 +1,23 @@
 """What relay and wallet know of the blockchain: sources, what watches outputs, a simulation."""
 
-from lightning_proxy.chain.opening import open_source
-from lightning_proxy.chain.publish import publish
-from lightning_proxy.chain.source import (
-    MINIMUM_FEERATE_PER_KW,
-    BroadcastRejected,
-    ChainError,
-    ChainSource,
-    ChainUnavailable,
-    Output,
-    Tip,
-)
-from lightning_proxy.chain.url import SourceURL
-from lightning_proxy.chain.watch import OutputWatch, WatchedOutput
+from typing import TYPE_CHECKING
+
+from lightning_proxy.lazily import exporting
+
+if TYPE_CHECKING:
+    from lightning_proxy.chain.opening import open_source
+    from lightning_proxy.chain.publishing import publish
+    from lightning_proxy.chain.source import (
+        MINIMUM_FEERATE_PER_KW,
+        BroadcastRejected,
+        ChainError,
+        ChainSource,
+        ChainUnavailable,
+        Output,
+        Tip,
+    )
+    from lightning_proxy.chain.url import SourceURL
+    from lightning_proxy.chain.watch import OutputWatch, WatchedOutput
 
 __all__ = [
     "MINIMUM_FEERATE_PER_KW",
@@ -28,3 +33,25 @@ __all__ = [
     "open_source",
     "publish",
 ]
+
+__getattr__ = exporting(
+    __name__,
+    {
+        "opening": ("open_source",),
+        "publishing": ("publish",),
+        "source": (
+            "MINIMUM_FEERATE_PER_KW",
+            "BroadcastRejected",
+            "ChainError",
+            "ChainSource",
+            "ChainUnavailable",
+            "Output",
+            "Tip",
+        ),
+        "url": ("SourceURL",),
+        "watch": (
+            "OutputWatch",
+            "WatchedOutput",
+        ),
+    },
+)

@@ -4,9 +4,9 @@ from importlib import import_module
 from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from lightning_proxy import __version__
+from lightning_proxy.cli.lazy import LazyCommands
 
 #: Modules of this package that have an `app`, and what the list of commands says of them.
 _COMMANDS: Final = {
@@ -22,21 +22,12 @@ _COMMANDS: Final = {
 }
 
 
-class _Commands(TyperGroup):
-    """To list the commands their names are enough, so that `--help` imports none of them."""
+class _Commands(LazyCommands):
+    commands_by_name = _COMMANDS
 
-    def list_commands(self, _: Any) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, _: Any, cmd_name: str) -> Any:
-        sentence = _COMMANDS.get(cmd_name)
-        return None if sentence is None else TyperCommand(cmd_name, help=sentence)
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name, command, rest = super().resolve_command(ctx, args)
-        if name in _COMMANDS:
-            command = typer.main.get_command(import_module(f"{__name__}.{name}").app)
-        return name, command, rest
+    @classmethod
+    def load(cls, name: str) -> Any:
+        return typer.main.get_command(import_module(f"{__name__}.{name}").app)
 
 
 def _show_version(wanted: bool) -> None:

@@ -10,8 +10,8 @@ import aiohttp
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Column, Table
 
+from lightning_proxy import tables
 from lightning_proxy.api.admin import PAGE
 from lightning_proxy.config import ConfigError, default_file, load, with_places
 
@@ -65,14 +65,10 @@ def make(
 
 
 def show(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Print a table that cuts nothing: ids are to be copied."""
-    # Where the terminal is narrow they go on in the next line.
-    table = Table(*(Column(name, overflow="fold") for name in columns))
-    for row in rows:
-        table.add_row(*row)
-    # An IPv6 address, [2001:b::1], is neither markup nor emoji.
+    """Print a list; an IPv6 address in it, [2001:b::1], is neither markup nor emoji."""
     width = None if os.isatty(1) else _WIDE
-    Console(highlight=False, markup=False, emoji=False, width=width).print(table)
+    console = Console(highlight=False, markup=False, emoji=False, width=width)
+    tables.show(console, columns, rows)
 
 
 async def _read(path: Path, name: str) -> list[Any]:

@@ -22,7 +22,7 @@ from lightning_proxy.bench import (
     measure_frames,
     measure_sessions,
 )
-from lightning_proxy.cli.serve import SPARE_FILES, raise_file_limit
+from lightning_proxy.cli.machine import SPARE_FILES, raise_file_limit
 
 _FAILED: Final = 1
 _INTERRUPTED: Final = 130

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from lightning_proxy import __version__
 from lightning_proxy.api import ApiSettings, SettingsError
-from lightning_proxy.cli.serve import SPARE_FILES, ConfigFile, raise_file_limit
+from lightning_proxy.cli.machine import SPARE_FILES, ConfigFile, raise_file_limit
 from lightning_proxy.config import Config, ConfigError, default_file, load
 from lightning_proxy.transport import CipherState, DecryptionError, PeerTransport, kernel_name
 from lightning_proxy.transport.reference import ReferenceCipherState

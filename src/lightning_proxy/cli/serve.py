@@ -3,10 +3,9 @@
 import asyncio
 import gc
 import os
-import resource
 import signal
 import sys
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -19,6 +18,7 @@ from lightning_proxy import __version__, logs
 from lightning_proxy.api import Server, SettingsError
 from lightning_proxy.audit import audit
 from lightning_proxy.chain import ChainError
+from lightning_proxy.cli.machine import ConfigFile, raise_file_limit
 from lightning_proxy.config import (
     Config,
     ConfigError,
@@ -43,20 +43,8 @@ _SHUTDOWN_MARGIN: Final = 4.0
 #: burst of messages makes more, nearly all of them free again at once, and every look at them would
 #: find sessions that live on.
 _GC_THRESHOLD: Final = 20_000
-#: Files beside the peers' and wallets' sockets.
-SPARE_FILES: Final = 64
 
 app = typer.Typer(add_completion=False)
-
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        envvar="LIGHTNING_PROXY_CONFIG",
-        metavar="FILE",
-        help="A TOML file; else lightning-proxy/config.toml in the user's configuration folder.",
-    ),
-]
 
 
 @app.command()
@@ -187,16 +175,6 @@ def serve(
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)
     uvloop.run(_run(server, settings))
-
-
-def raise_file_limit() -> int:
-    """Allow this process as many open files as it may have; returns how many."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # macOS has a lower limit than the "infinity" that it reports.
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        soft = hard
-    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
 async def _run(server: Server, settings: Config) -> None:

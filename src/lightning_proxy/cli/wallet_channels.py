@@ -47,8 +47,8 @@ from lightning_proxy.wallet import (
     Refused,
     SessionClosed,
     Wallet,
+    files,
     keystore,
-    reference,
 )
 from lightning_proxy.wallet.approval import read_lines
 from lightning_proxy.wallet.display import Output
@@ -92,7 +92,7 @@ def channels(
     async def work() -> None:
         node_id = keystore.read_node_id(file)
         async with AsyncExitStack() as stack:
-            record = await stack.enter_async_context(Record(reference.record_path(file), node_id))
+            record = await stack.enter_async_context(Record(files.record_path(file), node_id))
             source = None
             if chain is not None:
                 source = await open_source(chain)

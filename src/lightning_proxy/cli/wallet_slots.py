@@ -21,7 +21,7 @@ from lightning_proxy.cli.wallet_options import (
     run,
 )
 from lightning_proxy.rpc import Done, RemoveSlot, SlotInfo, SlotPolicy, Slots
-from lightning_proxy.wallet import Record, Wallet, reference
+from lightning_proxy.wallet import Record, Wallet, files
 from lightning_proxy.wallet.display import Output
 from lightning_proxy.wallet.lists import every
 from lightning_proxy.wallet.policy import CHANNEL_TYPES
@@ -105,7 +105,7 @@ def leave(
 
     async def work() -> None:
         async with (
-            Record(reference.record_path(file), keys.node_id) as record,
+            Record(files.record_path(file), keys.node_id) as record,
             Wallet(relay, keys, token=token, acknowledge=False) as wallet,
         ):
             output.slots(await leave_slots(wallet, record, keys, rules, wanted, count))

@@ -45,7 +45,7 @@ from lightning_proxy.wallet import (
     Wallet,
     WalletError,
     WalletKeys,
-    reference,
+    files,
 )
 from lightning_proxy.wallet.overview import overview
 
@@ -154,7 +154,7 @@ async def _run(options: argparse.Namespace) -> None:
             private_keys["on-chain key"] = coins.secret
         _hand_over(private_keys, options.keys_descriptor)
     path = options.folder / "wallet"
-    Record.create(reference.record_path(path), keys.node_id)
+    Record.create(files.record_path(path), keys.node_id)
     if options.sleep:
         await _run_asleep(options, keys, path)
     elif options.chain is None:
@@ -165,7 +165,7 @@ async def _run(options: argparse.Namespace) -> None:
 
 async def _run_without_funds(options: argparse.Namespace, keys: WalletKeys, path: Path) -> None:
     async with (
-        Record(reference.record_path(path), keys.node_id) as record,
+        Record(files.record_path(path), keys.node_id) as record,
         Wallet(
             options.relay, keys, signer=_NoFunds(keys, _POLICY, record), on_frame=_print_frame
         ) as client,
@@ -184,7 +184,7 @@ async def _run_without_funds(options: argparse.Namespace, keys: WalletKeys, path
 async def _run_asleep(options: argparse.Namespace, keys: WalletKeys, path: Path) -> None:
     async with AsyncExitStack() as stack:
         phone = await stack.enter_async_context(Phone())
-        record = await stack.enter_async_context(Record(reference.record_path(path), keys.node_id))
+        record = await stack.enter_async_context(Record(files.record_path(path), keys.node_id))
         signer = _NoFunds(keys, _POLICY, record)
 
         def wallet() -> Wallet:

@@ -1,26 +1,31 @@
 """What `lightning-proxy wallet` says: sentences for people, or JSON lines for programs."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.features import Features
 from lightning_proxy.rpc import DeviceInfo, SessionInfo, SlotInfo, WakeTarget
+from lightning_proxy.tables import show
 from lightning_proxy.wallet.describe import describe, sat, short, time_of
 from lightning_proxy.wallet.errors import RelayError
-from lightning_proxy.wallet.events import Event
-from lightning_proxy.wallet.funding import FundingWanted
-from lightning_proxy.wallet.overview import ChannelView
-from lightning_proxy.wallet.record import Answer
-from lightning_proxy.wallet.request import ChannelKeysRequest
-from lightning_proxy.wallet.session import Session
+
+if TYPE_CHECKING:
+    # Their names are all that is wanted of them, and they take long to import.
+    from lightning_proxy.wallet.events import Event
+    from lightning_proxy.wallet.funding import FundingWanted
+    from lightning_proxy.wallet.overview import ChannelView
+    from lightning_proxy.wallet.record import Answer
+    from lightning_proxy.wallet.request import ChannelKeysRequest
+    from lightning_proxy.wallet.session import Session
+
+#: `Role.OPENER`'s value.
+_OPENER: Final = "opener"
 
 
 class Output:
@@ -54,7 +59,7 @@ class Output:
         else:
             self._err.print(Text("Error: ", style="bold red") + _text(str(error)))
 
-    def wallet(self, node_id: bytes, file: Path, channels: int, latest: Iterable[Answer]) -> None:
+    def wallet(self, node_id: bytes, file: Path, channels: int, latest: "Iterable[Answer]") -> None:
         """A wallet and its record."""
         if self._json:
             self._write(
@@ -69,18 +74,18 @@ class Output:
         self._out.print(_text(f"Node id            {node_id.hex()}"))
         self._out.print(_text(f"File               {file}"))
         self._out.print(_text(f"Channels accepted  {channels}"))
-        table = Table("when", "peer", "question", "answer")
+        rows: list[Sequence[str | Text]] = []
         for answer in latest:
             outcome = (
                 f"answered, for channel {answer.channel_index}"
                 if answer.refusal is None
                 else f"refused: {answer.refusal}"
             )
-            table.add_row(
-                time_of(answer.created), short(answer.peer), answer.kind.value, _text(outcome)
+            rows.append(
+                (time_of(answer.created), short(answer.peer), answer.kind.value, _text(outcome))
             )
-        if table.row_count:
-            self._out.print(table)
+        if rows:
+            show(self._out, ("when", "peer", "question", "answer"), rows)
 
     def sessions(self, sessions: list[SessionInfo]) -> None:
         """The wallet's sessions at a relay."""
@@ -91,9 +96,9 @@ class Output:
         if not sessions:
             self._out.print("No sessions.")
             return
-        table = Table("session", "peer", "state", "since", "messages", "open questions")
-        for session in sessions:
-            table.add_row(
+        columns = ("session", "peer", "state", "since", "messages", "open questions")
+        rows = [
+            (
                 session.session_id,
                 _text(session.peer),
                 session.state.value,
@@ -101,9 +106,11 @@ class Output:
                 f"{session.messages_received} in, {session.messages_sent} out",
                 str(session.open_delegations),
             )
-        self._out.print(table)
+            for session in sessions
+        ]
+        show(self._out, columns, rows)
 
-    def channels(self, channels: list[ChannelView]) -> None:
+    def channels(self, channels: "list[ChannelView]") -> None:
         """The wallet's channels."""
         if self._json:
             for channel in channels:
@@ -112,11 +119,19 @@ class Output:
         if not channels:
             self._out.print("No channels.")
             return
-        table = Table("channel", "peer", "state", "capacity", "ours", "the peer's", "confirmations")
-        table.add_column("type")
-        table.add_column("opened by")
-        for channel in channels:
-            table.add_row(
+        columns = (
+            "channel",
+            "peer",
+            "state",
+            "capacity",
+            "ours",
+            "the peer's",
+            "confirmations",
+            "type",
+            "opened by",
+        )
+        rows = [
+            (
                 _text(channel.channel_id),
                 _text(short(bytes.fromhex(channel.peer))),
                 _text(channel.description),
@@ -125,9 +140,11 @@ class Output:
                 f"{sat(channel.peer_balance_msat)} sat",
                 _text(_confirmations(channel)),
                 _text(channel.channel_type),
-                "us" if channel.role == Role.OPENER.value else "the peer",
+                "us" if channel.role == _OPENER else "the peer",
             )
-        self._out.print(table)
+            for channel in channels
+        ]
+        show(self._out, columns, rows)
 
     def slots(self, slots: list[SlotInfo]) -> None:
         """Key slots at a relay."""
@@ -138,22 +155,25 @@ class Output:
         if not slots:
             self._out.print("No key slots.")
             return
-        table = Table("slot", "funding key", "for channels of", "peers", "types", "left", "used")
+        columns = ("slot", "funding key", "for channels of", "peers", "types", "left", "used")
+        rows: list[Sequence[str | Text]] = []
         for slot in slots:
             policy = slot.policy
-            table.add_row(
-                slot.slot_id,
-                _text(short(bytes.fromhex(slot.funding_pubkey))),
-                f"{policy.min_funding_sat:,} to {policy.max_funding_sat:,} sat",
-                _listed(policy.peers, lambda each: short(bytes.fromhex(each))),
-                _listed(
-                    policy.channel_types,
-                    lambda each: str(Features.from_bytes(bytes.fromhex(each))),
-                ),
-                time_of(slot.created),
-                "" if slot.used is None else time_of(slot.used),
+            rows.append(
+                (
+                    slot.slot_id,
+                    _text(short(bytes.fromhex(slot.funding_pubkey))),
+                    f"{policy.min_funding_sat:,} to {policy.max_funding_sat:,} sat",
+                    _listed(policy.peers, lambda each: short(bytes.fromhex(each))),
+                    _listed(
+                        policy.channel_types,
+                        lambda each: str(Features.from_bytes(bytes.fromhex(each))),
+                    ),
+                    time_of(slot.created),
+                    "" if slot.used is None else time_of(slot.used),
+                )
             )
-        self._out.print(table)
+        show(self._out, columns, rows)
 
     def wake_targets(self, targets: list[WakeTarget]) -> None:
         """Where the wallet is woken."""
@@ -164,9 +184,9 @@ class Output:
         if not targets:
             self._out.print("Nowhere: this wallet is not woken.")
             return
-        table = Table("target", "by", "host", "since", "last success", "failure")
-        for target in targets:
-            table.add_row(
+        columns = ("target", "by", "host", "since", "last success", "failure")
+        rows = [
+            (
                 target.target_id,
                 target.kind.value,
                 _text(target.host),
@@ -174,7 +194,9 @@ class Output:
                 "" if target.last_success is None else time_of(target.last_success),
                 _text(target.failure or ""),
             )
-        self._out.print(table)
+            for target in targets
+        ]
+        show(self._out, columns, rows)
 
     def devices(self, devices: list[DeviceInfo]) -> None:
         """The wallet's devices."""
@@ -185,9 +207,9 @@ class Output:
         if not devices:
             self._out.print("No devices but the node key's.")
             return
-        table = Table("key", "name", "may", "sockets", "since", "revoked")
-        for device in devices:
-            table.add_row(
+        columns = ("key", "name", "may", "sockets", "since", "revoked")
+        rows = [
+            (
                 device.device_key,
                 _text(device.name),
                 ", ".join(device.rights),
@@ -195,9 +217,11 @@ class Output:
                 time_of(device.created),
                 "" if device.revoked is None else time_of(device.revoked),
             )
-        self._out.print(table)
+            for device in devices
+        ]
+        show(self._out, columns, rows)
 
-    def offered(self, temporary_id: bytes, session: Session) -> None:
+    def offered(self, temporary_id: bytes, session: "Session") -> None:
         """A channel was offered to a peer."""
         self.result(
             {
@@ -209,7 +233,7 @@ class Output:
             f"Offered {session.peer} a channel.",
         )
 
-    def funding_wanted(self, wanted: FundingWanted, file: Path | None) -> None:
+    def funding_wanted(self, wanted: "FundingWanted", file: Path | None) -> None:
         """The owner has to pay."""
         where = "as one line" if file is None else f"into {file}"
         self.result(
@@ -232,7 +256,7 @@ class Output:
             "Both sides have signed: the funding transaction is on its way.",
         )
 
-    def connected(self, session: Session) -> None:
+    def connected(self, session: "Session") -> None:
         """A session that is ready."""
         features = b"" if session.peer_init is None else session.peer_init.features
         self.result(
@@ -253,14 +277,14 @@ class Output:
             f"Node {node_id.hex()} is at {relay}. Ctrl-C ends this; sessions stay at the relay.",
         )
 
-    def question(self, number: int, request: ChannelKeysRequest) -> None:
+    def question(self, number: int, request: "ChannelKeysRequest") -> None:
         """The owner is asked."""
         self.result(
             {"event": "question", "number": number, "delegation_id": request.delegation_id},
             f'[{number}] Accept this channel? Write "y {number}" or "n {number}".',
         )
 
-    def event(self, event: Event) -> None:
+    def event(self, event: "Event") -> None:
         """Something that happened to the wallet."""
         self.result(*describe(event))
 
@@ -268,7 +292,7 @@ class Output:
         print(msgspec.json.encode(value).decode(), flush=True)
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
+def _answer(answer: "Answer") -> dict[str, Any]:
     return {
         "delegation_id": answer.delegation_id,
         "kind": answer.kind.value,
@@ -283,14 +307,14 @@ def _listed(values: list[str] | None, show: Callable[[str], str]) -> Text:
     return _text("any" if values is None else "\n".join(map(show, values)))
 
 
-def _ours(channel: ChannelView) -> str:
+def _ours(channel: "ChannelView") -> str:
     ours = f"{sat(channel.our_balance_msat)} sat"
     if channel.unproved_msat:
         ours += f" (and {sat(channel.unproved_msat)} sat unproved)"
     return ours
 
 
-def _confirmations(channel: ChannelView) -> str:
+def _confirmations(channel: "ChannelView") -> str:
     needed = "?" if channel.confirmations_needed is None else channel.confirmations_needed
     funding = channel.funding
     if funding is None:

@@ -13,7 +13,7 @@ from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.messages import Init
 from lightning_proxy.chain import open_source
 from lightning_proxy.rpc import SlotInfo, SlotPolicy
-from lightning_proxy.wallet import keystore
+from lightning_proxy.wallet import files
 from lightning_proxy.wallet.backoff import Backoff
 from lightning_proxy.wallet.channels import WalletChannels
 from lightning_proxy.wallet.client import Wallet
@@ -47,29 +47,6 @@ _log = structlog.get_logger()
 _ASK_AGAIN: Final = 2.0
 #: To peers with whom there are channels.
 _RECONNECT: Final = Backoff(first=1.0, most=300.0)
-
-
-def record_path(path: Path) -> Path:
-    """Where the record of the wallet in this file is: beside it."""
-    return path.with_name(f"{path.name}.record")
-
-
-def create(
-    path: Path, passphrase: str, *, keys: WalletKeys | None = None, cost: int | None = None
-) -> WalletKeys:
-    """Make a new wallet, its keys' file and its record; never in another's place.
-
-    `cost` is the keystore's. Raises `KeystoreError`, `RecordError`.
-    """
-    keys = keys or WalletKeys.generate()
-    # The record first: keys without their record can't be used, and a record alone hurts nobody.
-    Record.create(record_path(path), keys.node_id)
-    try:
-        keystore.create(path, keys, passphrase, cost=cost or keystore.DEFAULT_COST)
-    except BaseException:
-        record_path(path).unlink()
-        raise
-    return keys
 
 
 class ReferenceWallet:
@@ -127,7 +104,7 @@ class ReferenceWallet:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             self.record = await stack.enter_async_context(
-                Record(record_path(self._path), self._keys.node_id)
+                Record(files.record_path(self._path), self._keys.node_id)
             )
             self.chain = await self._open_chain(stack)
             signer = KeySigner(

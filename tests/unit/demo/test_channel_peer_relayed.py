@@ -11,14 +11,7 @@ from lightning_proxy.bolt.channel import Channel, ChannelState
 from lightning_proxy.bolt.messages import ChannelReady, FundingCreated
 from lightning_proxy.chain.simulated import SimulatedChain
 from lightning_proxy.demo.channel_peer import MINIMUM_DEPTH, Opening
-from lightning_proxy.wallet import (
-    Backoff,
-    Policy,
-    Record,
-    ReferenceWallet,
-    WalletKeys,
-    reference,
-)
+from lightning_proxy.wallet import Backoff, Policy, Record, ReferenceWallet, WalletKeys, files
 from tests.support.channel_peer import (
     Fault,
     RunningPeer,
@@ -43,7 +36,7 @@ async def opening(
 ) -> AsyncIterator[tuple[SimulatedChain, RunningPeer, ReferenceWallet]]:
     """A peer with this fault opens a channel to a wallet, which watches and reconnects."""
     keys = WalletKeys.generate()
-    Record.create(reference.record_path(folder / "wallet"), keys.node_id)
+    Record.create(files.record_path(folder / "wallet"), keys.node_id)
     async with (
         SimulatedChain() as chain,
         channel_peer(chain, Opening(FUNDING_SAT), fault=fault) as running,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from lightning_proxy.wallet import WalletKeys, reference
+from lightning_proxy.wallet import WalletKeys, files
 from tests.unit.wallet.samples import SEED
 from tests.unit.wallet.scripted_relay import ScriptedRelay
 
@@ -15,7 +15,7 @@ from tests.unit.wallet.scripted_relay import ScriptedRelay
 def wallet(tmp_path: Path) -> dict[str, str]:
     """A wallet's environment."""
     file = tmp_path / "wallet.json"
-    reference.create(file, "a passphrase", keys=WalletKeys(SEED), cost=10)
+    files.create(file, "a passphrase", keys=WalletKeys(SEED), cost=10)
     return {
         "LIGHTNING_PROXY_WALLET_FILE": str(file),
         "LIGHTNING_PROXY_WALLET_PASSPHRASE": "a passphrase",

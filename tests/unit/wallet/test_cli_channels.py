@@ -16,7 +16,7 @@ from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.messages import Error
 from lightning_proxy.chain.simulated import SimulatedChain
 from lightning_proxy.rpc import DelegationKind
-from lightning_proxy.wallet import reference
+from lightning_proxy.wallet import files
 from tests.unit.wallet.openings import Opening, SigningWallet, psbt
 from tests.unit.wallet.play import ByRelay, Play
 from tests.unit.wallet.program import Program, run
@@ -25,7 +25,7 @@ from tests.unit.wallet.scripted_relay import ScriptedRelay
 
 
 def record_of(wallet: dict[str, str]) -> Path:
-    return reference.record_path(Path(wallet["LIGHTNING_PROXY_WALLET_FILE"]))
+    return files.record_path(Path(wallet["LIGHTNING_PROXY_WALLET_FILE"]))
 
 
 @pytest_asyncio.fixture

@@ -27,8 +27,8 @@ from lightning_proxy.wallet import (
     ReferenceWallet,
     SessionClosed,
     WalletKeys,
+    files,
     keystore,
-    reference,
 )
 from tests.unit.wallet.openings import CONFIRMED, POLICY, Funds, Opening, SigningWallet
 from tests.unit.wallet.play import ByRelay, Play
@@ -49,7 +49,7 @@ E = TypeVar("E", bound=Event)
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "wallet.json"
-    reference.create(path, "a passphrase", keys=WalletKeys(SEED), cost=10)
+    files.create(path, "a passphrase", keys=WalletKeys(SEED), cost=10)
     return path
 
 
@@ -97,7 +97,7 @@ async def test_from_a_question_to_an_open_channel(path: Path, relay: ScriptedRel
     async with (
         SimulatedChain() as chain,
         at_relay(path, relay, chain=chain.url, chain_interval=0.01) as at,
-        ByRelay(at.play, reference.record_path(path)) as by_relay,
+        ByRelay(at.play, files.record_path(path)) as by_relay,
     ):
         opening = Opening(by_relay)
         watching = asyncio.create_task(at.until(ChannelOpened))
@@ -125,7 +125,7 @@ async def test_an_owner_opens_a_channel(path: Path, relay: ScriptedRelay) -> Non
     funds = Funds()
     async with (
         at_relay(path, relay, funder=funds) as at,
-        ByRelay(at.play, reference.record_path(path)) as by_relay,
+        ByRelay(at.play, files.record_path(path)) as by_relay,
     ):
         session = at.wallet.client.session(SESSION_ID)
         opening = Opening(by_relay, Role.OPENER)
@@ -167,7 +167,7 @@ async def test_opening_needs_somebody_who_pays_and_a_chain(
 @pytest_asyncio.fixture
 async def opening(path: Path) -> AsyncIterator[Opening]:
     """A channel in the wallet's record, signed by both."""
-    async with SigningWallet(reference.record_path(path)) as wallet:
+    async with SigningWallet(files.record_path(path)) as wallet:
         opening = Opening(wallet)
         await opening.accept()
         await opening.sign()
@@ -264,17 +264,17 @@ async def test_connecting_remembers_where_the_peer_is(
 
 def test_creating_makes_both_files_or_none(tmp_path: Path) -> None:
     with pytest.raises(KeystoreError, match="empty"):
-        reference.create(tmp_path / "wallet.json", "", cost=10)
+        files.create(tmp_path / "wallet.json", "", cost=10)
     assert not list(tmp_path.iterdir())
-    keys = reference.create(tmp_path / "wallet.json", "x", cost=10)
+    keys = files.create(tmp_path / "wallet.json", "x", cost=10)
     assert {file.name for file in tmp_path.iterdir()} == {"wallet.json", "wallet.json.record"}
     with pytest.raises(RecordError, match="exists already"):
-        reference.create(tmp_path / "wallet.json", "x", cost=10)
+        files.create(tmp_path / "wallet.json", "x", cost=10)
     assert keystore.load(tmp_path / "wallet.json", "x").node_id == keys.node_id
 
 
 async def test_a_wallet_without_its_record_is_not_used(path: Path, relay: ScriptedRelay) -> None:
-    reference.record_path(path).unlink()
+    files.record_path(path).unlink()
     with pytest.raises(RecordError, match="missing"):
         await ReferenceWallet(path, WalletKeys(SEED), relay.url).__aenter__()
 

@@ -1,14 +1,13 @@
 """The relay's state on disk: a store for each part of it, over one database."""
 
-from lightning_proxy.relay.store.channels import ChannelStore, StoredChannel
-from lightning_proxy.relay.store.database import (
-    IN_MEMORY,
-    Database,
-    StoreError,
-    StoreUnavailable,
-    is_url,
-    parse_url,
-)
+from typing import TYPE_CHECKING
+
+from lightning_proxy.lazily import exporting
+
+if TYPE_CHECKING:
+    from lightning_proxy.relay.store.channels import ChannelStore, StoredChannel
+    from lightning_proxy.relay.store.database import Database, StoreError, StoreUnavailable
+    from lightning_proxy.relay.store.where import IN_MEMORY, is_url, parse_url
 
 __all__ = [
     "IN_MEMORY",
@@ -20,3 +19,15 @@ __all__ = [
     "is_url",
     "parse_url",
 ]
+
+__getattr__ = exporting(
+    __name__,
+    {
+        "channels": (
+            "ChannelStore",
+            "StoredChannel",
+        ),
+        "database": ("Database", "StoreError", "StoreUnavailable"),
+        "where": ("IN_MEMORY", "is_url", "parse_url"),
+    },
+)

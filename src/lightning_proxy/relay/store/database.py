@@ -9,21 +9,17 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import structlog
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import URL, Connection, Insert, Table, event, inspect, make_url, select
+from sqlalchemy import Connection, Insert, Table, event, inspect, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
 from lightning_proxy.relay.store import tables
+from lightning_proxy.relay.store.where import IN_MEMORY, is_url, parse_url
 
 _log = structlog.get_logger()
 
-#: SQLite's own name for it.
-IN_MEMORY: Final = ":memory:"
-_POSTGRESQL: Final = ("postgresql://", "postgres://")
 #: SQLite's `application_id`, and the number that PostgreSQL's advisory lock is known by.
 _APPLICATION_ID: Final = 0x4C505352  # "LPSR"
 #: SQLite's `user_version` before there were migrations, and what those call that state.
@@ -72,7 +68,7 @@ class Database:
     identity: str
 
     def __init__(self, where: str) -> None:
-        self._is_postgresql = where.startswith(_POSTGRESQL)
+        self._is_postgresql = is_url(where)
         #: For sentences: without the user and the password.
         self.name = where
         if self._is_postgresql:
@@ -246,22 +242,6 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "orig", None) or type(error).__name__).partition("\n")[0]
 
 
-def parse_url(url: str) -> URL:
-    """SQLAlchemy's URL of a PostgreSQL database; raises `ValueError`, repeating no password."""
-    try:
-        parsed = make_url(url).set(drivername="postgresql+asyncpg")
-    except (ArgumentError, ValueError):
-        raise ValueError("write postgresql://user:password@host:port/database") from None
-    if not parsed.database:
-        raise ValueError("it names no database: postgresql://user:password@host:port/database")
-    return parsed
-
-
-def is_url(where: str) -> bool:
-    """Whether a store's setting names a server and not a file."""
-    return where.startswith(_POSTGRESQL)
-
-
 def _set_up_sqlite(connection: Any, _: object) -> None:
     # `_begin` begins: sqlite3 itself would leave schema changes outside any transaction.
     connection.isolation_level = None
@@ -284,6 +264,10 @@ def _begin(connection: Connection) -> None:
 
 def _migrate(connection: Connection) -> None:
     """Bring the schema to what this version needs, inside the caller's transaction."""
+    # It takes long to import, and is of use for a moment.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
     config.set_main_option("script_location", "lightning_proxy.relay.store:migrations")
     config.attributes["connection"] = connection

@@ -1,0 +1,32 @@
+"""What `serve` and `doctor` share: the configuration's file, and this process's open files."""
+
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+#: Files beside the peers' and wallets' sockets.
+SPARE_FILES: Final = 64
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar="LIGHTNING_PROXY_CONFIG",
+        metavar="FILE",
+        help="A TOML file; else lightning-proxy/config.toml in the user's configuration folder.",
+    ),
+]
+
+
+def raise_file_limit() -> int:
+    """Allow this process as many open files as it may have; returns how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS has a lower limit than the "infinity" that it reports.
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
