@@ -1,9 +1,9 @@
 """`wallet slots`, `leave-slots` and `remove-slot`, as programs of their own, at a real relay."""
 
 import json
-from operator import itemgetter
 import secrets
 from collections.abc import AsyncIterator
+from operator import itemgetter
 from pathlib import Path
 
 import pytest
