@@ -1,14 +1,17 @@
 """PostgreSQL as the relay's store: all that holds with SQLite, and a server that goes away."""
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Iterator
 from types import ModuleType
 from typing import Any, Final
 
 import pytest
+from structlog.testing import capture_logs
 
+from lightning_proxy.api import ApiSettings, Server
 from lightning_proxy.relay import Relay, RelaySettings, StoreError
-from lightning_proxy.relay.store import Database
+from lightning_proxy.relay.store import Database, StoreUnavailable
 from tests.interop.lab import build
 from tests.soak.run import Soak
 from tests.soak.tally import Tally
@@ -163,6 +166,57 @@ async def test_the_first_transaction_after_a_restart_connects_again(
         postgres.start()
         async with database.transaction() as connection:
             await connection.exec_driver_sql("SELECT count(*) FROM runs")
+
+
+async def test_a_primary_that_became_a_standby_is_left_for_its_successor(
+    postgres: PostgresServer, name: str
+) -> None:
+    """It stays there, and answers each write with 25006: only another connection helps."""
+
+    async def write(database: Database) -> None:
+        async with database.transaction() as connection:
+            await connection.exec_driver_sql("UPDATE runs SET started = started")
+
+    async with FaultProxy(postgres.address) as proxy:
+        with capture_logs() as logs:
+            async with Database(postgres.url(name, proxy.port)) as database:
+                await write(database)
+                before = proxy.connections
+                try:
+                    await postgres.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+                    await postgres.execute("SELECT pg_reload_conf()")
+                    async with asyncio.timeout(10):
+                        with pytest.raises(StoreUnavailable, match="read-only"):
+                            while True:
+                                await write(database)
+                    for _ in range(3):
+                        with pytest.raises(StoreUnavailable):
+                            await write(database)
+                    # Each looked for one that writes.
+                    assert proxy.connections >= before + 3
+                finally:
+                    await postgres.execute("ALTER SYSTEM RESET default_transaction_read_only")
+                    await postgres.execute("SELECT pg_reload_conf()")
+                async with asyncio.timeout(10):
+                    while True:
+                        try:
+                            await write(database)
+                            break
+                        except StoreUnavailable:
+                            await asyncio.sleep(0.05)
+        events = [entry["event"] for entry in logs]
+        assert events.count("store_failed") == events.count("store_works_again") == 1
+
+
+async def test_it_waits_for_a_server_that_starts(postgres: PostgresServer, where: str) -> None:
+    postgres.stop()
+    server = Server(RelaySettings(store=where), ApiSettings(port=0))
+    starting = asyncio.create_task(server.__aenter__())
+    await asyncio.sleep(0.3)
+    assert not starting.done()
+    postgres.start()
+    await asyncio.wait_for(starting, 20)
+    await server.__aexit__(None, None, None)
 
 
 async def test_a_server_behind_a_bad_network(

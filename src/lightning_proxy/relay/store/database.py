@@ -225,7 +225,14 @@ def _is_away(error: BaseException) -> bool:
     """Whether the server, or this connection to it, is of no use any more."""
     if isinstance(error, OSError):  # a TimeoutError is one, too
         return True
+    from asyncpg.exceptions import (  # noqa: PLC0415 - of no use to who has SQLite
+        TargetServerAttributeNotMatched,
+    )
+
     cause = getattr(error, "orig", None)
+    if isinstance(getattr(cause, "__cause__", None), TargetServerAttributeNotMatched):
+        # A standby only: its primary is somewhere else, or still to be chosen.
+        return True
     state = getattr(cause, "sqlstate", None) or ""
     return (
         state in _AWAY
