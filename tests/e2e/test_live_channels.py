@@ -13,6 +13,7 @@ import pytest
 from lightning_proxy.bolt.messages import Error
 from lightning_proxy.bolt.messages import Warning as PeerWarning
 from lightning_proxy.chain.simulated import SimulatedChain
+from lightning_proxy.relay.store import ChannelStore, StoredChannel
 from tests.e2e.test_channels import (
     SECRET,
     Incoming,
@@ -171,3 +172,34 @@ async def test_the_wallet_may_fail_it(
     error = Error(channel_id=opening.peer.channel.channel_id, data=b"as the owner wants")
     await wallet.call("send", session_id=info["session_id"], message=error.encode().hex())
     assert await received(connection, Error) == error
+
+
+async def test_a_channel_ready_that_is_repeated_costs_nothing(
+    wallet: RawWallet, peer: ScriptedPeer, chain: SimulatedChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A peer may say it as often as it likes: it is stored once, and told once."""
+    _, connection = await wallet.open_session(peer)
+    opening = Incoming(chain)
+    await opening.accept(wallet, connection)
+    await opening.sign(wallet, connection, await opening.create(wallet, connection))
+    saved = 0
+    save = ChannelStore.save
+
+    async def counting(store: ChannelStore, channel: StoredChannel) -> bool:
+        nonlocal saved
+        saved += 1
+        return await save(store, channel)
+
+    monkeypatch.setattr(ChannelStore, "save", counting)
+    opening.peer.confirm()
+    ready = opening.peer.say(opening.peer.channel_ready())
+    for _ in range(500):
+        await connection.send(ready)
+    await connection.send(b"\x00\x12\x00\x03\x00\x00")
+    while (await connection.receive())[:2] != b"\x00\x13":
+        pass
+    assert saved == 1
+    told = 0
+    while not wallet.events.empty():
+        told += (await wallet.event_body())["method"] == "message"
+    assert told == 1

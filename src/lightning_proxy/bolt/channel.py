@@ -176,6 +176,10 @@ class Channel:
         depth = self.accept_channel.minimum_depth
         return depth == 0 or (self.confirmations or 0) >= depth
 
+    def has_heard(self, raw: bytes) -> bool:
+        """Whether the peer has said just this before."""
+        return any(entry.raw == raw for entry in self.log if entry.sender is not self.role)
+
     @property
     def may_be_funded(self) -> bool:
         """Whether the funding transaction was ever seen, as far as anybody has said or shown.

@@ -105,6 +105,7 @@ class SessionChannels:
         "_tasks",
         "_unknown",
         "_warned",
+        "_writes",
     )
 
     def __init__(self, session: "Session", book: ChannelBook) -> None:
@@ -119,6 +120,8 @@ class SessionChannels:
         self._slots = SessionSlots(session, book.slots)
         self._tasks: set[asyncio.Task[None]] = set()
         self._warned: set[Channel] = set()
+        #: Under way.
+        self._writes = 0
         max_open = session.settings.max_open_delegations_per_session
         self._unknown = UnknownChannels(session, max_open)
         #: What came while the channels were being read from disk; None when they are there.
@@ -216,10 +219,7 @@ class SessionChannels:
         if channel is None:
             self._received_for_nothing(channel_id, raw, message)
             return
-        try:
-            channel.receive(raw, message)
-        except BoltError as error:
-            self._broken(channel, raw, message, str(error))
+        if not self._takes(channel, raw, message):
             return
         match message:
             case messages.FundingCreated():
@@ -236,6 +236,18 @@ class SessionChannels:
                 self._session.pass_on(type_, memoryview(raw))
                 self._retransmit(channel)
         self._advance(channel)
+
+    def _takes(self, channel: Channel, raw: bytes, message: _Channelled) -> bool:
+        """Whether the channel has come further by a message of the peer's."""
+        if isinstance(message, messages.ChannelReady) and channel.has_heard(raw):
+            # BOLT #2 has it said again on each connection; it is on the disk, and the wallet's.
+            return False
+        try:
+            channel.receive(raw, message)
+        except BoltError as error:
+            self._broken(channel, raw, message, str(error))
+            return False
+        return True
 
     def received_signed(self, type_: int, raw: bytes) -> None:
         """Another one of `SIGNED_TYPES` came: the wallet's alone as yet.
@@ -471,14 +483,22 @@ class SessionChannels:
         async def store() -> None:
             wallet = self._session.inbox.node_id
             assert wallet is not None  # noqa: S101 - nobody else's answer got us here
-            await self._book.save(wallet, self._session.peer.node_id, channel)
-            self._busy.discard(channel)
+            try:
+                await self._book.save(wallet, self._session.peer.node_id, channel)
+            finally:
+                self._busy.discard(channel)
+                self._writes -= 1
+                if not self._writes:
+                    self._session.pause_for_disk(paused=False)
             for reply in replies or ():
                 self._session.tell(reply)
             if not self._session.is_over:
                 go_on(channel)
 
         self._busy.add(channel)
+        self._writes += 1
+        # One write at a time: who floods waits for the disk, and nobody else does.
+        self._session.pause_for_disk(paused=True)
         self._run(store)
 
     async def _forget(self, channel: Channel) -> None:

@@ -230,7 +230,7 @@ class Inbox:
         """A socket can't keep up, or can again: meanwhile the wallet's peers are not read."""
         self._behind = self._behind | {socket} if behind else self._behind - {socket}
         for session in self.sessions.values():
-            session.pause(paused=bool(self._behind))
+            session.pause_for_wallet(paused=bool(self._behind))
 
     def acknowledge(self, position: int) -> None:
         """The wallet has all notifications up to this position."""

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from enum import Flag, auto
 from typing import Final, TypeVar, cast
 
 import structlog
@@ -51,6 +52,15 @@ M = TypeVar("M", bound=messages.Message)
 _PONG_BYTES: Final = 0
 _NO_CHANNELS: Final[frozenset[int]] = frozenset()
 _NO_FEATURES: Final = Features()
+
+
+class _Pause(Flag):
+    """Why a peer is not read."""
+
+    #: The wallet can't take what comes.
+    WALLET = auto()
+    #: What came is being written.
+    DISK = auto()
 
 
 class Session:
@@ -123,7 +133,7 @@ class Session:
         self._init_waiter: asyncio.Future[bytes] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._channels: SessionChannels | None = None
-        self._paused = False
+        self._paused = _Pause(0)
 
     @property
     def transport(self) -> PeerTransport:
@@ -249,14 +259,23 @@ class Session:
                 ErrorCode.LIMIT, "The peer does not read; wait, or close the session."
             ) from None
 
-    def pause(self, *, paused: bool) -> None:
-        """Read nothing of the peer's while the wallet can't take it."""
-        if self._transport is not None and paused != self._paused:
-            self._paused = paused
-            if paused:
+    def _pause(self, reason: _Pause, *, paused: bool) -> None:
+        """Read nothing of the peer's while there is a reason not to."""
+        before = self._paused
+        self._paused = before | reason if paused else before & ~reason
+        if self._transport is not None and bool(before) is not bool(self._paused):
+            if self._paused:
                 self._transport.pause_reading()
             else:
                 self._transport.resume_reading()
+
+    def pause_for_wallet(self, *, paused: bool) -> None:
+        """The wallet can't keep up, or can again."""
+        self._pause(_Pause.WALLET, paused=paused)
+
+    def pause_for_disk(self, *, paused: bool) -> None:
+        """What the peer said is being written, or was."""
+        self._pause(_Pause.DISK, paused=paused)
 
     def subscribe(self, raw: bool, short_channel_ids: frozenset[int]) -> None:
         """Turn raw messages on or off; name the channels whose updates the wallet wants."""
