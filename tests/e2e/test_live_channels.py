@@ -203,3 +203,46 @@ async def test_a_channel_ready_that_is_repeated_costs_nothing(
     while not wallet.events.empty():
         told += (await wallet.event_body())["method"] == "message"
     assert told == 1
+
+
+async def test_an_outpoint_that_another_peer_has_is_refused_before_anybody_is_asked(
+    wallet: RawWallet, peer: ScriptedPeer, chain: SimulatedChain
+) -> None:
+    opening, connection = await opened(wallet, peer, chain)
+    taken = opening.peer.channel.funding_created
+    async with ScriptedPeer(b"\x22" * 32).serve() as second:
+        _, other = await wallet.open_session(second)
+        thief = Incoming(chain)
+        await thief.accept(wallet, other)
+        created = thief.peer.funding_created(taken.funding_txid, taken.funding_output_index)
+        await other.send(created.encode())
+        errors = [await received(other, Error), await received(other, Error)]
+        assert all(b"this outpoint is in use" in error.data for error in errors)
+        # Nor can it do anything to it.
+        channel_id = opening.peer.channel.channel_id
+        await other.send(Error(channel_id=channel_id, data=b"mine").encode())
+        await wallet.event_of("message")
+        (info,) = await wallet.call("channels")
+        assert (info["channel_id"], info["state"]) == (channel_id.hex(), "ready")
+        assert info["peer"] == peer.node_id.hex()
+    await wallet.event_of("closed")
+    await lose(wallet, connection)
+    _, connection = await wallet.open_session(peer)
+    await opening.reestablish(wallet, connection)
+
+
+async def test_an_outpoint_of_a_live_channel_does_not_fail_it(
+    wallet: RawWallet, peer: ScriptedPeer, chain: SimulatedChain
+) -> None:
+    opening, connection = await opened(wallet, peer, chain)
+    taken = opening.peer.channel.funding_created
+    again = Incoming(chain)
+    await again.accept(wallet, connection)
+    created = again.peer.funding_created(taken.funding_txid, taken.funding_output_index)
+    await connection.send(created.encode())
+    error = await received(connection, Error)
+    assert error.channel_id == again.peer.channel.temporary_channel_id
+    await connection.send(b"\x00\x12\x00\x03\x00\x00")
+    assert (await connection.receive())[:2] == b"\x00\x13"
+    (info,) = await wallet.call("channels")
+    assert info["state"] == "ready"

@@ -62,6 +62,8 @@ class ChannelBook:
         self.slots = Slots(database, settings.max_slots_per_wallet)
         self._source: ChainSource | None = None
         self._watch: OutputWatch
+        #: With whom a wallet (node id) has a channel (final id), or is opening it.
+        self._owners: dict[tuple[bytes, bytes], bytes] = {}
         #: Channels by wallet and peer (node ids), and by wallet.
         self._with: Counter[tuple[bytes, bytes]] = Counter()
         self._of: Counter[bytes] = Counter()
@@ -73,8 +75,9 @@ class ChannelBook:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await self.slots.load()
-            for pair, count in (await self._store.counts()).items():
-                self._count(pair, count)
+            self._owners = await self._store.owners()
+            for (wallet, _), peer in self._owners.items():
+                self._count((wallet, peer), 1)
             if self._settings.chain is not None:
                 self._source = await open_source(self._settings.chain)
                 stack.push_async_callback(self._source.close)
@@ -128,13 +131,30 @@ class ChannelBook:
             wallet, channel.channel_id, peer, channel.role, channel.features, tuple(channel.log)
         )
         if await self._store.save(stored):
+            self._owners[wallet, channel.channel_id] = peer
             self._count((wallet, peer), 1)
 
     async def forget(self, wallet: bytes, peer: bytes, channel: Channel) -> None:
         """Remove a channel; raises `StoreError`."""
-        await self._store.forget(wallet, channel.channel_id)
+        await self._store.forget(wallet, peer, channel.channel_id)
+        self._owners.pop((wallet, channel.channel_id), None)
         await self._leases.forget(LeaseKey(wallet, peer, channel.temporary_channel_id))
         self._count((wallet, peer), -1)
+
+    def claim(self, wallet: bytes | None, peer: bytes, channel_id: bytes) -> bool:
+        """Whether this outpoint may be that of a channel with this peer: it is nobody else's.
+
+        Two peers that name one outpoint would share, and spoil, one channel's log.
+        """
+        if wallet is None:
+            return True
+        return self._owners.setdefault((wallet, channel_id), peer) == peer
+
+    def release(self, wallet: bytes | None, peer: bytes, channel: Channel) -> None:
+        """The opening is over, and its outpoint anybody's again, unless the channel is stored."""
+        key = wallet or b"", channel.channel_id
+        if channel.state not in SIGNED and self._owners.get(key) == peer:
+            del self._owners[key]
 
     def _count(self, pair: tuple[bytes, bytes], change: int) -> None:
         wallet, _ = pair

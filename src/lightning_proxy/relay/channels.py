@@ -173,6 +173,9 @@ class SessionChannels:
         for delegation in list(self._delegations.values()):
             delegation.void(f"the session is over: {reason}")
         self._unknown.disconnected(reason)
+        for channel in dict.fromkeys(self._by_id.values()):
+            if channel.state not in SIGNED:
+                self._remove(channel)
         self._fundings.close()
         wallet = self._session.inbox.node_id
         if wallet is not None:
@@ -223,7 +226,7 @@ class SessionChannels:
             return
         match message:
             case messages.FundingCreated():
-                if self._by_id.setdefault(channel.channel_id, channel) is not channel:
+                if not self._claims(channel):
                     self._drop(channel, opening_errors(channel, "this outpoint is in use"))
                     return
             case messages.FundingSigned():
@@ -416,7 +419,9 @@ class SessionChannels:
             case DelegationKind.CHANNEL_KEYS:
                 self._forget_unfunded(channel)
             case DelegationKind.FUNDING_CREATED:
-                self._by_id[channel.channel_id] = channel
+                if not self._claims(channel):
+                    self._drop(channel, opening_errors(channel, "this outpoint is in use"))
+                    return
         for reply in replies:
             self._session.tell(reply)
         if question.kind is DelegationKind.REESTABLISH:
@@ -467,9 +472,26 @@ class SessionChannels:
         """Fail an opening."""
         self._remove(channel)
         for error in errors:
-            self._session.tell(error)
+            # By an outpoint in use it would name the channel that has it.
+            if error[2:34] not in self._by_id:
+                self._session.tell(error)
+
+    def _claims(self, channel: Channel) -> bool:
+        """Whether the channel's outpoint is its own, here and with every other peer."""
+        session = self._session
+        is_free = self._by_id.setdefault(
+            channel.channel_id, channel
+        ) is channel and self._book.claim(
+            session.inbox.node_id, session.peer.node_id, channel.channel_id
+        )
+        if not is_free and self._by_id.get(channel.channel_id) is channel:
+            del self._by_id[channel.channel_id]
+        return is_free
 
     def _remove(self, channel: Channel) -> None:
+        session = self._session
+        if self._by_id.get(channel.channel_id) is channel:
+            self._book.release(session.inbox.node_id, session.peer.node_id, channel)
         for channel_id in (channel.temporary_channel_id, channel.channel_id):
             if self._by_id.get(channel_id) is channel:
                 del self._by_id[channel_id]

@@ -63,14 +63,12 @@ async def test_what_was_saved_is_there_after_a_restart(where: str) -> None:
     mine = [channel(), channel(channel_id=2, peer=OTHER_PEER)]
     theirs = channel(OTHER_WALLET)
     async with stored(where) as store:
-        assert await store.counts() == {}
+        assert await store.owners() == {}
         for each in (*mine, theirs):
             assert await store.save(each)
     async with stored(where) as store:
-        assert await store.counts() == {
-            (WALLET, PEER): 1,
-            (WALLET, OTHER_PEER): 1,
-            (OTHER_WALLET, PEER): 1,
+        assert await store.owners() == {
+            (each.wallet, each.channel_id): each.peer for each in (*mine, theirs)
         }
         assert await store.some_channels(WALLET, b"", 100) == mine
         assert await store.channels(WALLET, PEER) == mine[:1]
@@ -88,12 +86,22 @@ async def test_saving_again_adds_what_is_new_and_changes_nothing(where: str) -> 
         assert await store.some_channels(WALLET, b"", 100) == [channel()]
 
 
+async def test_one_peer_never_touches_anothers_channel(where: str) -> None:
+    async with stored(where) as store:
+        await store.save(channel())
+        spoiled = channel(peer=OTHER_PEER, log=(*LOG, Entry(Role.ACCEPTER, b"more")))
+        with pytest.raises(StoreError, match="another peer"):
+            await store.save(spoiled)
+        await store.forget(WALLET, OTHER_PEER, channel().channel_id)
+        assert await store.some_channels(WALLET, b"", 100) == [channel()]
+
+
 async def test_forgetting_takes_the_messages_along(where: str) -> None:
     async with Database(where) as database:
         store = ChannelStore(database)
         await store.save(channel())
         await store.save(channel(OTHER_WALLET))
-        await store.forget(WALLET, channel().channel_id)
+        await store.forget(WALLET, channel().peer, channel().channel_id)
         assert await store.some_channels(WALLET, b"", 100) == []
         assert await store.some_channels(OTHER_WALLET, b"", 100) == [channel(OTHER_WALLET)]
         async with database.transaction() as connection:
@@ -179,9 +187,10 @@ async def test_what_comes_after_the_end_is_told_so(where: str) -> None:
     # What was asked before is on the disk, and nothing reopens the file.
     await saves
     with pytest.raises(StoreError, match="closed"):
-        await store.counts()
+        await store.owners()
     async with stored(where) as store:
-        assert await store.counts() == {(WALLET, PEER): 3}
+        assert set((await store.owners()).values()) == {PEER}
+        assert len(await store.owners()) == 3
 
 
 async def test_state_from_before_there_were_migrations(path: Path) -> None:
@@ -218,7 +227,7 @@ async def test_a_migration_that_was_cut_short_has_done_nothing(
         with pytest.raises(StoreError, match="No space left"):
             await Database(where).__aenter__()
     async with stored(where) as store:
-        assert await store.counts() == {}
+        assert await store.owners() == {}
 
 
 async def test_runs_are_counted(where: str) -> None:

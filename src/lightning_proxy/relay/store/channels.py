@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, func, select
+from sqlalchemy import ColumnElement, and_, delete, select
 
 from lightning_proxy.bolt.channel import ChannelState, Entry
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.features import Features
 from lightning_proxy.bolt.messages import ChannelReady, OpenChannel, decode
-from lightning_proxy.relay.store.database import Database
+from lightning_proxy.relay.store.database import Database, StoreError
 from lightning_proxy.relay.store.tables import channel_messages, channels
 from lightning_proxy.rpc import ChannelInfo
 
@@ -52,14 +52,13 @@ class ChannelStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def counts(self) -> dict[tuple[bytes, bytes], int]:
-        """How many channels each wallet has with each peer (node ids), where there are any."""
-        query = select(channels.c.wallet, channels.c.peer, func.count()).group_by(
-            channels.c.wallet, channels.c.peer
-        )
+    async def owners(self) -> dict[tuple[bytes, bytes], bytes]:
+        """The peer (node id) of each channel, by its wallet (node id) and its id."""
+        query = select(channels.c.wallet, channels.c.channel_id, channels.c.peer)
         async with self._database.transaction() as connection:
             return {
-                (wallet, peer): count for wallet, peer, count in await connection.execute(query)
+                (wallet, channel_id): peer
+                for wallet, channel_id, peer in await connection.execute(query)
             }
 
     async def channels(self, wallet: bytes, peer: bytes) -> list[StoredChannel]:
@@ -88,7 +87,10 @@ class ChannelStore:
         return _channels_of(rows)
 
     async def save(self, channel: StoredChannel) -> bool:
-        """Write a channel, or the messages that it has more than it had; whether it is new."""
+        """Write a channel, or the messages that it has more than it had; whether it is new.
+
+        Nothing is written where the wallet has that channel with another peer.
+        """
         key = {"wallet": channel.wallet, "channel_id": channel.channel_id}
         row = {
             **key,
@@ -102,13 +104,23 @@ class ChannelStore:
             for position, entry in enumerate(channel.log)
         ]
         async with self._database.transaction() as connection:
+            this = and_(
+                channels.c.wallet == channel.wallet, channels.c.channel_id == channel.channel_id
+            )
+            owner = (await connection.execute(select(channels.c.peer).where(this))).scalar()
+            if owner not in (None, channel.peer):
+                raise StoreError("This wallet has that channel with another peer.")
             added = await connection.execute(self._database.insert_new(channels), row)
             await connection.execute(self._database.insert_new(channel_messages), entries)
             return bool(added.rowcount)
 
-    async def forget(self, wallet: bytes, channel_id: bytes) -> None:
-        """Remove a channel."""
-        this = and_(channels.c.wallet == wallet, channels.c.channel_id == channel_id)
+    async def forget(self, wallet: bytes, peer: bytes, channel_id: bytes) -> None:
+        """Remove a channel with this peer."""
+        this = and_(
+            channels.c.wallet == wallet,
+            channels.c.channel_id == channel_id,
+            channels.c.peer == peer,
+        )
         async with self._database.transaction() as connection:
             await connection.execute(delete(channels).where(this))
 
