@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from lightning_proxy.bolt.messages import Error
+from lightning_proxy.bolt.commitment import Role
+from lightning_proxy.bolt.messages import ChannelReady, Error
 from lightning_proxy.bolt.messages import Warning as PeerWarning
 from lightning_proxy.chain.simulated import SimulatedChain
 from lightning_proxy.relay.store import ChannelStore, StoredChannel
@@ -78,13 +79,19 @@ async def test_an_error_does_not_make_it_forgotten(
     await connection.send(error)
     while (await wallet.event_of("message"))["message"] != error.hex():
         pass
-    (info,) = await wallet.call("channels")
+    while (info := (await wallet.call("channels"))[0])["state"] != "failed":
+        pass
     assert info["channel_id"] == channel_id.hex()
-    assert info["state"] == "ready"
+    assert info["failure"] == "the peer failed it: internal error"
     await lose(wallet, connection)
-    (info,) = await wallet.call("channels")
-    assert info["channel_id"] == channel_id.hex()
-    assert info["state"] == "ready"
+    assert await wallet.call("channels") == [info]
+    # BOLT #2: nobody says `channel_reestablish` for it, and nobody answers the peer's.
+    _, connection = await wallet.open_session(peer)
+    opening.peer.channel.disconnected()
+    await connection.send(opening.peer.channel.reestablish().encode())
+    await connection.send(b"\x00\x12\x00\x03\x00\x00")
+    assert (await connection.receive())[:2] == b"\x00\x13"
+    await wallet.quiet_but("message")
 
 
 async def test_an_error_before_the_peer_saw_the_funding_does_not_either(
@@ -172,6 +179,60 @@ async def test_the_wallet_may_fail_it(
     error = Error(channel_id=opening.peer.channel.channel_id, data=b"as the owner wants")
     await wallet.call("send", session_id=info["session_id"], message=error.encode().hex())
     assert await received(connection, Error) == error
+    while (info := (await wallet.call("channels"))[0])["state"] != "failed":
+        pass
+    assert info["failure"] == "this wallet failed it"
+
+
+async def test_a_channel_that_failed_takes_no_other_down(
+    wallet: RawWallet, peer: ScriptedPeer, chain: SimulatedChain
+) -> None:
+    alive, connection = await opened(wallet, peer, chain)
+    dead = Incoming(chain)
+    await dead.accept(wallet, connection)
+    await dead.sign(wallet, connection, await dead.create(wallet, connection))
+    chain.mine()
+    dead.peer.confirm()
+    await connection.send(dead.peer.say(dead.peer.channel_ready()))
+    await dead.ready(wallet, connection, await delegated(wallet, "channel_ready"))
+    channel_id = dead.peer.channel.channel_id
+    await connection.send(Error(channel_id=channel_id, data=b"closed by force").encode())
+    await wallet.event_of("message")
+    for _ in range(2):
+        await lose(wallet, connection)
+        _, connection = await wallet.open_session(peer)
+        # Asked for one, by one.
+        await alive.reestablish(wallet, connection)
+        await received(connection, ChannelReady)
+        await wallet.quiet_but("message")
+    states = {info["channel_id"]: info["state"] for info in await wallet.call("channels")}
+    assert states == {
+        alive.peer.channel.channel_id.hex(): "ready",
+        channel_id.hex(): "failed",
+    }
+
+
+async def test_a_spent_funding_output_ends_it(
+    peer: ScriptedPeer, chain: SimulatedChain, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"chain": chain.url, "chain_interval": 0.02}
+    settings["store"] = str(tmp_path / "relay.sqlite")
+    async with relay(**settings) as server, raw_wallet(server.url, SECRET) as wallet:
+        opening, connection = await opened(wallet, peer, chain)
+        await lose(wallet, connection)
+    channel = opening.peer.channel
+    commitment = channel.commitments[Role.ACCEPTER]
+    signed = [
+        opening.peer.sign(commitment.unsigned),
+        opening.wallet.sign(commitment.unsigned),
+    ]
+    chain.add_transaction(commitment.signed(*signed))
+    chain.mine()
+    async with relay(**settings) as server, raw_wallet(server.url, SECRET) as wallet:
+        _, connection = await wallet.open_session(peer)
+        while (info := (await wallet.call("channels"))[0])["state"] != "failed":
+            pass
+        assert "was spent" in info["failure"]
 
 
 async def test_a_channel_ready_that_is_repeated_costs_nothing(

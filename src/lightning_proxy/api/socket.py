@@ -80,12 +80,12 @@ class WalletSocket:
             max_msg_size=MAX_FRAME_TO_RELAY + 1,
             compress=False,
         )
-        #: Frames; None is a ping.
-        self._outgoing: deque[str | None] = deque()
+        self._outgoing: deque[str] = deque()
         self._outgoing_bytes = 0
         self._sent = 0
         self.is_silent = False
-        self._pings_queued = 0
+        #: Whether a ping is to be sent.
+        self._is_probing = False
         #: Set while the socket is behind: the next look at its progress.
         self._stall: asyncio.TimerHandle | None = None
         self._more = asyncio.Event()
@@ -162,15 +162,14 @@ class WalletSocket:
         task.add_done_callback(self._tasks.discard)
 
     def abort(self, reason: str) -> None:
-        if self._pings_queued:
+        if self._is_probing:
             # On a slow link the ping is still behind other frames; `_stall` sees whether they move.
             return
         _log.info("wallet_socket_dead", reason=reason)
         self._cut()
 
     def probe(self) -> None:
-        self._pings_queued += 1
-        self._outgoing.append(None)
+        self._is_probing = True
         self._more.set()
 
     # ---- authentication ----
@@ -405,13 +404,13 @@ class WalletSocket:
             self._more.clear()
             while self._outgoing:
                 text = self._outgoing.popleft()
-                if text is None:
-                    await self._socket.ping()
-                    self._pings_queued -= 1
-                    continue
                 self._outgoing_bytes -= len(text)
                 await self._socket.send_str(text)
                 self._sent += 1
+            if self._is_probing:
+                # After all the rest, which may take a question back that was just asked.
+                self._is_probing = False
+                await self._socket.ping()
             self._caught_up()
 
     async def _hang_up(self, code: WSCloseCode, reason: str) -> None:

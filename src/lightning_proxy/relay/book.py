@@ -62,6 +62,8 @@ class ChannelBook:
         self.slots = Slots(database, settings.max_slots_per_wallet)
         self._source: ChainSource | None = None
         self._watch: OutputWatch
+        #: Of these, those that failed.
+        self._failed: set[tuple[bytes, bytes]] = set()
         #: With whom a wallet (node id) has a channel (final id), or is opening it.
         self._owners: dict[tuple[bytes, bytes], bytes] = {}
         #: Channels by wallet and peer (node ids), and by wallet.
@@ -76,8 +78,11 @@ class ChannelBook:
         async with AsyncExitStack() as stack:
             await self.slots.load()
             self._owners = await self._store.owners()
+            self._failed = set(await self._store.failed())
             for (wallet, _), peer in self._owners.items():
                 self._count((wallet, peer), 1)
+            for key in self._failed:
+                self._uncount_failed(key)
             if self._settings.chain is not None:
                 self._source = await open_source(self._settings.chain)
                 stack.push_async_callback(self._source.close)
@@ -94,7 +99,7 @@ class ChannelBook:
     # ---- what is stored ----
 
     def has(self, wallet: bytes, peer: bytes) -> bool:
-        """Whether this wallet has a channel with this peer."""
+        """Whether this wallet has a channel with this peer that it can go on with."""
         return (wallet, peer) in self._with
 
     def has_room(self, wallet: bytes) -> bool:
@@ -110,6 +115,8 @@ class ChannelBook:
         """A wallet's channels with a peer, on no connection yet; raises `StoreError`."""
         channels = []
         for stored in await self._store.channels(wallet, peer):
+            if stored.failure is not None:
+                continue
             channel = Channel.replay(stored.role, stored.features, stored.log)
             channel.disconnected()
             if await self._is_abandoned(stored, channel):
@@ -140,6 +147,25 @@ class ChannelBook:
         self._owners.pop((wallet, channel.channel_id), None)
         await self._leases.forget(LeaseKey(wallet, peer, channel.temporary_channel_id))
         self._count((wallet, peer), -1)
+
+    async def fail(self, wallet: bytes, peer: bytes, channel: Channel, reason: str) -> None:
+        """Remember that a channel is not gone on with; raises `StoreError`."""
+        await self._store.fail(wallet, peer, channel.channel_id, reason)
+        key = wallet, channel.channel_id
+        if key not in self._failed:
+            self._failed.add(key)
+            self._uncount_failed(key)
+
+    def is_failed(self, wallet: bytes | None, channel_id: bytes) -> bool:
+        """Whether this is a channel of the wallet's that failed."""
+        return wallet is not None and (wallet, channel_id) in self._failed
+
+    def _uncount_failed(self, key: tuple[bytes, bytes]) -> None:
+        """It still takes the wallet's room, but there is nothing to connect for."""
+        pair = key[0], self._owners[key]
+        self._with[pair] -= 1
+        if not self._with[pair]:
+            del self._with[pair]
 
     def claim(self, wallet: bytes | None, peer: bytes, channel_id: bytes) -> bool:
         """Whether this outpoint may be that of a channel with this peer: it is nobody else's.

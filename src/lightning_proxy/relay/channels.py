@@ -116,7 +116,7 @@ class SessionChannels:
         self._delegations: dict[Channel, Delegation] = {}
         #: Those whose next step waits for the disk.
         self._busy: set[Channel] = set()
-        self._fundings = Fundings(session, book, self._advance)
+        self._fundings = Fundings(session, book, self._advance, self._spent)
         self._slots = SessionSlots(session, book.slots)
         self._tasks: set[asyncio.Task[None]] = set()
         self._warned: set[Channel] = set()
@@ -263,7 +263,7 @@ class SessionChannels:
         channel_id = raw[2:34]
         channel = self._by_id.get(channel_id)
         if channel is None:
-            self._unknown.received(channel_id, raw)
+            self._ask_about(channel_id, raw)
         elif type_ in LATER_TYPES and channel not in self._warned:
             self._warned.add(channel)
             self._session.tell(messages.Warning(channel_id=channel_id, data=_LATER).encode())
@@ -278,6 +278,15 @@ class SessionChannels:
             self._early.append((type_, raw))
         return True
 
+    def failed_by_wallet(self, channel_id: bytes) -> None:
+        """The wallet said `error` of its own accord."""
+        channel = self._by_id.get(channel_id)
+        if channel is not None and channel.state in SIGNED:
+            self._end(channel, "this wallet failed it")
+
+    def _spent(self, channel: Channel) -> None:
+        self._end(channel, "its funding output was spent: it is being closed on the chain")
+
     def received_error(self, channel_id: bytes, text: str) -> None:
         """The peer failed a channel."""
         channel = self._by_id.get(channel_id)
@@ -290,6 +299,19 @@ class SessionChannels:
         elif channel.is_nothing_to_accepter:
             self._remove(channel)
             self._run(partial(self._forget, channel))
+        else:
+            self._end(channel, f"the peer failed it: {text}")
+
+    def _end(self, channel: Channel, reason: str) -> None:
+        """A channel that both have signed fails: it is remembered, and not gone on with.
+
+        BOLT #2: no `channel_reestablish` for it. Some peers would answer by an `error` and hang up,
+        each time, with all other channels of theirs.
+        """
+        if (delegation := self._delegations.get(channel)) is not None:
+            delegation.void(reason)
+        self._remove(channel)
+        self._run(partial(self._fail, channel, reason))
 
     def _received_for_nothing(
         self, channel_id: bytes, raw: bytes, message: messages.Message
@@ -297,9 +319,14 @@ class SessionChannels:
         """About a channel that the relay doesn't know; the wallet's record is the authority."""
         if message.TYPE in SIGNED_TYPES:
             self._session.pass_on(message.TYPE, memoryview(raw))
-            self._unknown.received(channel_id, raw)
+            self._ask_about(channel_id, raw)
         else:
             self._session.fail_channel(channel_id, f"{message.NAME}: unknown channel")
+
+    def _ask_about(self, channel_id: bytes, raw: bytes) -> None:
+        """Whether the wallet has a channel that is none here; of one that failed, it knows."""
+        if not self._book.is_failed(self._session.inbox.node_id, channel_id):
+            self._unknown.received(channel_id, raw)
 
     def _received_channel_ready(self, channel: Channel, raw: bytes) -> None:
         self._session.pass_on(messages.ChannelReady.TYPE, memoryview(raw))
@@ -522,6 +549,11 @@ class SessionChannels:
         # One write at a time: who floods waits for the disk, and nobody else does.
         self._session.pause_for_disk(paused=True)
         self._run(store)
+
+    async def _fail(self, channel: Channel, reason: str) -> None:
+        wallet = self._session.inbox.node_id
+        if wallet is not None:
+            await self._book.fail(wallet, self._session.peer.node_id, channel, reason)
 
     async def _forget(self, channel: Channel) -> None:
         wallet = self._session.inbox.node_id

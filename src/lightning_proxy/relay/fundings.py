@@ -19,16 +19,24 @@ _log = structlog.get_logger()
 
 
 class Fundings:
-    """`changed` is called when a channel that is not ready may go on by what the chain shows."""
+    """`changed` is called when a channel that is not ready may go on by what the chain shows.
 
-    __slots__ = ("_book", "_changed", "_seen", "_session", "_watched")
+    `spent` is called for one whose funding output somebody spent.
+    """
+
+    __slots__ = ("_book", "_changed", "_seen", "_session", "_spent", "_watched")
 
     def __init__(
-        self, session: "Session", book: ChannelBook, changed: Callable[[Channel], None]
+        self,
+        session: "Session",
+        book: ChannelBook,
+        changed: Callable[[Channel], None],
+        spent: Callable[[Channel], None],
     ) -> None:
         self._session = session
         self._book = book
         self._changed = changed
+        self._spent = spent
         self._watched: dict[Channel, WatchedOutput] = {}
         self._seen: dict[Channel, FundingSeen] = {}
 
@@ -78,7 +86,9 @@ class Fundings:
                     channel.funding_created.funding_output_index,
                 )
             self._seen[channel] = FundingSeen(output.confirmations, scid)
-        if channel.state is not ChannelState.READY:
+        if output is not None and output.spent:
+            self._spent(channel)
+        elif channel.state is not ChannelState.READY:
             self._changed(channel)
         elif output is not None:
             self._watched.pop(channel).unwatch()

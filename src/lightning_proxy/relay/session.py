@@ -258,6 +258,8 @@ class Session:
             raise RpcError(
                 ErrorCode.LIMIT, "The peer does not read; wait, or close the session."
             ) from None
+        if self._channels is not None and int.from_bytes(message[:2], "big") == messages.Error.TYPE:
+            self._channels.failed_by_wallet(message[2:34])
 
     def _pause(self, reason: _Pause, *, paused: bool) -> None:
         """Read nothing of the peer's while there is a reason not to."""

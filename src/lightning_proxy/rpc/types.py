@@ -388,6 +388,8 @@ class ChannelInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: The names of bolt/channel.py's `ChannelState`.
     state: Annotated[str, Meta(max_length=32)]
     funding: FundingSeen | None = None
+    #: With the state "failed", why: the channel is not gone on with, and has to be closed.
+    failure: Sentence | None = None
     #: The peer's messages that shaped the channel, in their order: what a wallet that was away
     #: has missed.
     messages: Messages

@@ -77,13 +77,15 @@ async def overview(
     for stored in channels:
         channel = stored.channel()
         funding = None
+        info = by_id.get(channel.channel_id.hex())
         if channel.state in (ChannelState.SIGNED, ChannelState.READY):
             if source is not None and source.chain == chain_of(channel.open_channel):
                 funding = await _by_source(channel, source)
-            elif (info := by_id.get(channel.channel_id.hex())) is not None:
+            elif info is not None:
                 seen = None if info.funding is None else info.funding.confirmations
                 funding = FundingView(source=RELAY, confirmations=seen)
-        views.append(_view(stored, channel, funding, policy))
+        failure = None if info is None else info.failure
+        views.append(_view(stored, channel, funding, policy, failure))
     return views
 
 
@@ -101,7 +103,11 @@ async def _by_source(channel: Channel, source: ChainSource) -> FundingView:
 
 
 def _view(
-    stored: StoredChannel, channel: Channel, funding: FundingView | None, policy: Policy
+    stored: StoredChannel,
+    channel: Channel,
+    funding: FundingView | None,
+    policy: Policy,
+    failure: str | None,
 ) -> ChannelView:
     opened = channel.open_channel
     is_accepted = channel.state is not ChannelState.OFFERED
@@ -117,7 +123,7 @@ def _view(
         peer=stored.peer.hex(),
         role=channel.role.value,
         state=channel.state.value,
-        description=_description(channel, funding),
+        description=_description(channel, funding, failure),
         chain=chain_of(opened),
         channel_type=str(channel_type_of(opened, channel.features)),
         public=bool(opened.channel_flags & ANNOUNCE_CHANNEL),
@@ -141,11 +147,13 @@ def _is_proved(funding: FundingView | None, needed: int) -> bool:
     )
 
 
-def _description(channel: Channel, funding: FundingView | None) -> str:
+def _description(channel: Channel, funding: FundingView | None, failure: str | None) -> str:
     if funding is not None and funding.difference is not None:
         return "funding is not what was agreed"
     if funding is not None and funding.spent:
         return "closed on the chain"
+    if failure is not None:
+        return f"failed, to be closed ({failure})"
     if channel.state is ChannelState.SIGNED and channel.channel_ready(channel.role) is not None:
         return "waiting for the peer's channel_ready"
     return _STATES[channel.state]

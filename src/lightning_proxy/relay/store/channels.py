@@ -3,9 +3,9 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, delete, select
+from sqlalchemy import ColumnElement, and_, delete, select, true, update
 
 from lightning_proxy.bolt.channel import ChannelState, Entry
 from lightning_proxy.bolt.commitment import Role
@@ -14,6 +14,9 @@ from lightning_proxy.bolt.messages import ChannelReady, OpenChannel, decode
 from lightning_proxy.relay.store.database import Database, StoreError
 from lightning_proxy.relay.store.tables import channel_messages, channels
 from lightning_proxy.rpc import ChannelInfo
+
+#: The state that a failed channel is shown in, whatever it had come to.
+FAILED: Final = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class StoredChannel:
     log: tuple[Entry, ...]
     #: When it was stored first, in Unix seconds.
     created: float = field(default_factory=time.time, compare=False)
+    #: Why it failed, if it did.
+    failure: str | None = None
 
     def describe(self) -> ChannelInfo:
         """What the API shows of a channel that is on no connection."""
@@ -37,11 +42,13 @@ class StoredChannel:
         ready = {
             e.sender for e, m in zip(self.log, said, strict=True) if m.TYPE == ChannelReady.TYPE
         }
+        lives = ChannelState.READY if ready == set(Role) else ChannelState.SIGNED
         return ChannelInfo(
             channel_id=self.channel_id.hex(),
             temporary_channel_id=opened.temporary_channel_id.hex(),
             peer=self.peer.hex(),
-            state=ChannelState.READY if ready == set(Role) else ChannelState.SIGNED,
+            state=FAILED if self.failure is not None else lives,
+            failure=self.failure,
             messages=[entry.raw.hex() for entry in self.log if entry.sender is not self.role],
         )
 
@@ -54,7 +61,14 @@ class ChannelStore:
 
     async def owners(self) -> dict[tuple[bytes, bytes], bytes]:
         """The peer (node id) of each channel, by its wallet (node id) and its id."""
-        query = select(channels.c.wallet, channels.c.channel_id, channels.c.peer)
+        return await self._peers(true())
+
+    async def failed(self) -> dict[tuple[bytes, bytes], bytes]:
+        """The same of those that failed."""
+        return await self._peers(channels.c.failure.is_not(None))
+
+    async def _peers(self, which: ColumnElement[bool]) -> dict[tuple[bytes, bytes], bytes]:
+        query = select(channels.c.wallet, channels.c.channel_id, channels.c.peer).where(which)
         async with self._database.transaction() as connection:
             return {
                 (wallet, channel_id): peer
@@ -114,6 +128,17 @@ class ChannelStore:
             await connection.execute(self._database.insert_new(channel_messages), entries)
             return bool(added.rowcount)
 
+    async def fail(self, wallet: bytes, peer: bytes, channel_id: bytes, reason: str) -> None:
+        """Note why a channel with this peer failed; the first reason stays."""
+        this = and_(
+            channels.c.wallet == wallet,
+            channels.c.channel_id == channel_id,
+            channels.c.peer == peer,
+            channels.c.failure.is_(None),
+        )
+        async with self._database.transaction() as connection:
+            await connection.execute(update(channels).where(this).values(failure=reason))
+
     async def forget(self, wallet: bytes, peer: bytes, channel_id: bytes) -> None:
         """Remove a channel with this peer."""
         this = and_(
@@ -139,6 +164,7 @@ def _channels_of(rows: Sequence[Any]) -> list[StoredChannel]:
             Features.from_bytes(row.features),
             tuple(logs[channel_id]),
             row.created,
+            row.failure,
         )
         for channel_id, row in sorted(first.items())
     ]

@@ -37,6 +37,8 @@ channels: Final = Table(
     Column("role", String, nullable=False),
     Column("features", LargeBinary, nullable=False),
     Column("created", Float, nullable=False),
+    #: Why it failed; null while it lives. It is not gone on with, and not forgotten.
+    Column("failure", String),
 )
 channel_messages: Final = Table(
     "channel_messages",
