@@ -729,3 +729,24 @@ async def test_a_channel_that_was_never_funded_is_forgotten_after_two_weeks(
             opening.peer.channel.disconnected()
             await connection.send(opening.peer.channel.reestablish().encode())
             await wallet.event("message")
+
+
+async def test_what_was_asked_for_an_opening_that_failed_is_taken_back(
+    wallet: RawWallet, peer: ScriptedPeer, chain: SimulatedChain
+) -> None:
+    """The peer goes on before it has our signature: none leaves any more, and none is stored."""
+    _, connection = await wallet.open_session(peer)
+    opening = Incoming(chain)
+    await opening.accept(wallet, connection)
+    question = await opening.create(wallet, connection)
+    early = ChannelReady(
+        channel_id=opening.peer.channel.channel_id,
+        second_per_commitment_point=opening.peer.keys.per_commitment_point(1),
+    )
+    await connection.send(early.encode())
+    await received(connection, Error)
+    await received(connection, Error)
+    assert (await wallet.event_of("voided"))["id"] == question["id"]
+    await wallet.answer(question, {"signature": opening.wallet.funding_signed().signature.hex()})
+    assert (await wallet.event_of("rejected"))["code"] == "delegation_over"
+    assert await wallet.call("channels") == []

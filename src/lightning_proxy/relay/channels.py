@@ -496,7 +496,9 @@ class SessionChannels:
                 self._remove(channel)
 
     def _drop(self, channel: Channel, errors: list[bytes]) -> None:
-        """Fail an opening."""
+        """Fail an opening, and take back what the wallet was asked for it."""
+        if (delegation := self._delegations.get(channel)) is not None:
+            delegation.void("the opening failed")
         self._remove(channel)
         for error in errors:
             # By an outpoint in use it would name the channel that has it.
