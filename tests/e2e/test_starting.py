@@ -8,12 +8,16 @@ from typing import Any
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from lightning_proxy.api import ApiSettings, Server
 from lightning_proxy.chain import ChainError, ChainUnavailable
 from lightning_proxy.chain.simulated import SimulatedChain
 from lightning_proxy.relay import RelaySettings
+from lightning_proxy.relay.store import Database
 from tests.support.fault_proxy import FaultProxy
+from tests.support.relay import relay
+from tests.unit.chain.fakes import FakeNode, serving
 from tests.unit.cli.commands import TIMEOUT, environ
 
 
@@ -55,6 +59,30 @@ async def test_it_waits_for_its_chain_source(
         status, body = await answer(unused_tcp_port)
         assert (status, body["status"]) == (200, "ok")
         await server.__aexit__(None, None, None)
+
+
+async def test_bitcoin_core_may_still_be_loading(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What came to nothing counts as no run: positions would run out of numbers."""
+    monkeypatch.setattr("lightning_proxy.api.server._FIRST_PAUSE", 0.02)
+    node = FakeNode()
+    node.errors["getblockhash"] = (-28, "Loading block index\u2026")
+
+    def before(method: str) -> None:
+        if node.called(method) == 3:
+            node.errors.clear()
+
+    node.before = before
+    async with serving(node.answer) as address:
+        settings = {"chain": f"bitcoind://u:p@{address}", "store": str(tmp_path / "relay.sqlite")}
+        with capture_logs() as said:
+            async with relay(**settings):
+                pass
+        waited = [line["reason"] for line in said if line["event"] == "waiting_to_start"]
+        assert waited == ["the node is starting: Loading block index\u2026"] * 2
+        async with Database(settings["store"]) as database:
+            assert database.run == 2
 
 
 async def test_it_does_not_wait_for_ever() -> None:
