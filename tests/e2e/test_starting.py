@@ -1,8 +1,11 @@
 """What the relay rests on may start beside it: it waits, and says so."""
 
 import asyncio
+import json
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,13 @@ from tests.support.fault_proxy import FaultProxy
 from tests.support.relay import relay
 from tests.unit.chain.fakes import FakeNode, serving
 from tests.unit.cli.commands import TIMEOUT, environ
+
+#: What Kubernetes says of a service that is named as the relay is.
+KUBERNETES = {
+    "LIGHTNING_PROXY_RELAY_PORT": "tcp://10.96.0.7:3000",
+    "LIGHTNING_PROXY_API_PORT": "tcp://10.96.0.7:3000",
+    "LIGHTNING_PROXY_RELAY_SERVICE_HOST": "10.96.0.7",
+}
 
 
 def port_of(chain: SimulatedChain) -> int:
@@ -75,13 +85,13 @@ async def test_bitcoin_core_may_still_be_loading(
 
     node.before = before
     async with serving(node.answer) as address:
-        settings = {"chain": f"bitcoind://u:p@{address}", "store": str(tmp_path / "relay.sqlite")}
-        with capture_logs() as said:
-            async with relay(**settings):
+        store = str(tmp_path / "relay.sqlite")
+        with capture_logs() as lines:
+            async with relay(chain=f"bitcoind://u:p@{address}", store=store):
                 pass
-        waited = [line["reason"] for line in said if line["event"] == "waiting_to_start"]
+        waited = [line["reason"] for line in lines if line["event"] == "waiting_to_start"]
         assert waited == ["the node is starting: Loading block index\u2026"] * 2
-        async with Database(settings["store"]) as database:
+        async with Database(store) as database:
             assert database.run == 2
 
 
@@ -101,20 +111,51 @@ async def test_what_waiting_does_not_mend_ends_it_at_once() -> None:
                 await Server(settings, ApiSettings(port=0)).__aenter__()
 
 
-async def test_a_signal_ends_the_waiting(tmp_path: Path, unused_tcp_port: int) -> None:
+@asynccontextmanager
+async def waiting(folder: Path, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A relay whose chain source isn't there."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "lightning_proxy", "serve", "--port", "0", "--log-format", "json"),
-        *("--chain", f"esplora+http://127.0.0.1:{unused_tcp_port}"),
-        env=environ(tmp_path),
+        *("--chain", f"esplora+http://127.0.0.1:{port}", "--audit", str(folder / "audit.jsonl")),
+        env=environ(folder) | KUBERNETES,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def said(process: asyncio.subprocess.Process, event: str) -> Any:
+    """The next line that tells of this."""
     assert process.stdout is not None
-    said = b""
-    while b"waiting_to_start" not in said:
-        said = await asyncio.wait_for(process.stdout.readline(), TIMEOUT)
-        assert said, "it ended"
-    process.send_signal(signal.SIGINT)
-    rest, _ = await asyncio.wait_for(process.communicate(), TIMEOUT)
+    while True:
+        line = await asyncio.wait_for(process.stdout.readline(), TIMEOUT)
+        assert line, "it ended"
+        values = json.loads(line)
+        if values["event"] == event:
+            return values
+
+
+async def test_a_signal_ends_the_waiting(tmp_path: Path, unused_tcp_port: int) -> None:
+    async with waiting(tmp_path, unused_tcp_port) as process:
+        ignored = await said(process, "variables_ignored")
+        assert ignored["names"] == sorted(KUBERNETES)
+        await said(process, "waiting_to_start")
+        process.send_signal(signal.SIGINT)
+        rest, _ = await asyncio.wait_for(process.communicate(), TIMEOUT)
     assert process.returncode == 0, rest
     assert b"stopped" in rest
+
+
+async def test_a_rotated_log_does_not_end_the_waiting(tmp_path: Path, unused_tcp_port: int) -> None:
+    async with waiting(tmp_path, unused_tcp_port) as process:
+        await said(process, "waiting_to_start")
+        (tmp_path / "audit.jsonl").rename(tmp_path / "old.jsonl")
+        process.send_signal(signal.SIGHUP)
+        assert (await said(process, "reloaded"))["what"] == ["audit log"]
+        assert (tmp_path / "audit.jsonl").exists()
+        await said(process, "waiting_to_start")

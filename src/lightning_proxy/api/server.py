@@ -145,13 +145,18 @@ class Server:
     async def _say_goodbye(self) -> None:
         await asyncio.gather(*(wallet.shut_down() for wallet in self._sockets))
 
-    def reload(self) -> None:
-        """Read the certificate's files again; raises `SettingsError`, and the old one stays."""
-        if self._tls is not None:
-            try:
-                self._tls.reload()
-            except CertificateError as error:
-                raise unusable(error) from None
+    def reload(self) -> bool:
+        """Read the certificate's files again, if there are any.
+
+        Raises `SettingsError`, and then the old one stays.
+        """
+        if self._tls is None:
+            return False
+        try:
+            self._tls.reload()
+        except CertificateError as error:
+            raise unusable(error) from None
+        return True
 
     async def _bind(self) -> socket.socket:
         """A listening socket at the configured host and port."""
