@@ -5,7 +5,6 @@ import html
 import socket
 from contextlib import AsyncExitStack
 from importlib import resources
-from pathlib import Path
 from string import Template
 from typing import Self
 
@@ -17,7 +16,7 @@ from aiohttp.typedefs import Handler
 from lightning_proxy import __version__, rpc
 from lightning_proxy.api.access import Access, cross_origin
 from lightning_proxy.api.admin import Admin
-from lightning_proxy.api.door import Door, spoke
+from lightning_proxy.api.door import Door, at_the_door
 from lightning_proxy.api.forwarded import Forwarded
 from lightning_proxy.api.limits import Limits
 from lightning_proxy.api.metrics import Metrics
@@ -50,12 +49,6 @@ _PAGE_HEADERS = {
 }
 
 
-@web.middleware
-async def _spoke(request: web.Request, handler: Handler) -> web.StreamResponse:
-    spoke(request)
-    return await handler(request)
-
-
 class Server:
     """A relay and its API, as an async context manager: entered, it listens; left, it is gone.
 
@@ -84,42 +77,35 @@ class Server:
             self.port = listening.getsockname()[1]
             self.url = self._settings.url_on(self.port)
             self._access = Access(self._settings, self._settings.origins_on(self.port))
-            runner = web.AppRunner(
-                self._application(), access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT
-            )
+            runner = web.AppRunner(self._application(), shutdown_timeout=_SHUTDOWN_TIMEOUT)
             stack.push_async_callback(runner.cleanup)
             await runner.setup()
-            serving = await self._serve(runner, listening)
-            stack.callback(serving.close)
+            door = self._door(runner)
+            stack.push_async_callback(door.finish)
+            stack.callback(door.close)
+            door.open(listening)
             # Sessions go before: their wallets are still there to be told.
             stack.push_async_callback(self._say_goodbye)
             await self._enter_relay(stack)
             if self._settings.admin_socket is not None:
-                admin = Admin(self.relay, Path(self._settings.admin_socket))
+                admin = Admin(self.relay, self._settings)
                 await stack.enter_async_context(admin)
             # First of all, nobody new comes.
-            stack.callback(serving.close)
+            stack.callback(door.close)
             self._is_ready = True
             self._stack = stack.pop_all()
         return self
 
-    async def _serve(self, runner: web.AppRunner, listening: socket.socket) -> asyncio.Server:
+    def _door(self, runner: web.AppRunner) -> Door:
+        settings = self._settings
         assert runner.server is not None  # noqa: S101 - it is set up
-        timeout = self._settings.request_timeout
-        door = Door(
+        return Door(
             runner.server,
-            self._settings.limits,
-            Forwarded(self._settings.trusted_proxies).trusts,
-            timeout,
-            access_log=None,
-            keepalive_timeout=self._settings.keepalive_timeout,
-        )
-        return await asyncio.get_running_loop().create_server(
-            door,
-            sock=listening,
-            backlog=_BACKLOG,
-            ssl=None if self._tls is None else self._tls.context,
-            ssl_handshake_timeout=None if self._tls is None else timeout,
+            settings.limits,
+            settings.request_timeout,
+            settings.keepalive_timeout,
+            tls=None if self._tls is None else self._tls.context,
+            trusts=Forwarded(settings.trusted_proxies).trusts,
         )
 
     async def _enter_relay(self, stack: AsyncExitStack) -> None:
@@ -175,7 +161,7 @@ class Server:
     def _application(self) -> web.Application:
         application = web.Application(
             middlewares=[
-                _spoke,
+                at_the_door,
                 Forwarded(self._settings.trusted_proxies).middleware(),
                 cross_origin(self._access),
                 problems,
