@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from structlog.testing import capture_logs
 
 from lightning_proxy.api import ApiSettings, Server
@@ -68,6 +69,32 @@ async def test_it_waits_for_its_chain_source(
         await asyncio.wait_for(starting, 10)
         status, body = await answer(unused_tcp_port)
         assert (status, body["status"]) == (200, "ok")
+        await server.__aexit__(None, None, None)
+
+
+async def test_who_comes_while_it_starts_as_usual_is_answered_when_it_is_ready(
+    unused_tcp_port: int,
+) -> None:
+    """A client that never heard of 503 loses nothing by a restart."""
+    asked = asyncio.Event()
+    slow = asyncio.Event()
+
+    async def fault(_: web.Request) -> None:
+        asked.set()
+        await slow.wait()
+
+    async with SimulatedChain() as chain:
+        chain.fault = fault
+        server = Server(RelaySettings(chain=chain.url), ApiSettings(port=unused_tcp_port))
+        starting = asyncio.create_task(server.__aenter__())
+        await asyncio.wait_for(asked.wait(), 10)
+        asking = asyncio.create_task(answer(unused_tcp_port))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(asking), 0.2)
+        slow.set()
+        status, body = await asyncio.wait_for(asking, 10)
+        assert (status, body["status"]) == (200, "ok")
+        await starting
         await server.__aexit__(None, None, None)
 
 

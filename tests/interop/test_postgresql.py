@@ -297,6 +297,16 @@ async def test_a_relay_goes_on_with_the_new_primary(
         await wallet.acknowledge()
 
 
+async def test_of_several_hosts_the_one_that_is_there_is_taken(
+    postgres: PostgresServer, name: str, unused_tcp_port: int
+) -> None:
+    account, _, _ = postgres.url(name).rpartition("@")
+    hosts = [f"127.0.0.1:{unused_tcp_port}", f"127.0.0.1:{postgres.port}"]
+    async with Database(f"{account}@/{name}?host={hosts[0]}&host={hosts[1]}") as database:
+        await write(database)
+        assert database.name == f"{hosts[0]},{hosts[1]}/{name}"
+
+
 async def test_while_all_servers_are_standbys_a_relay_waits_to_start(
     postgres: PostgresServer, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

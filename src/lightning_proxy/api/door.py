@@ -60,7 +60,9 @@ class Door:
         self._arrivals: set[asyncio.Task[None]] = set()
 
     def open(self, listening: socket.socket) -> None:
-        """Let connections in, from now on."""
+        """Let connections in, from now on. Idempotent."""
+        if self._listening is not None:
+            return
         listening.setblocking(False)
         self._listening = listening
         asyncio.get_running_loop().add_reader(listening, self._accept)

@@ -3,6 +3,7 @@
 import asyncio
 import html
 import socket
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from importlib import resources
 from string import Template
@@ -52,9 +53,10 @@ _PAGE_HEADERS = {
 class Server:
     """A relay and its API, as an async context manager: entered, it listens; left, it is gone.
 
-    While it is being entered, and waits for what the relay rests on (up to `start_timeout`), it
-    answers everything with 503. Raises `SettingsError` for settings that contradict each other,
-    `OSError` when the address is in use or not this machine's, and what entering a `Relay` raises.
+    While it is being entered, connections wait; where what the relay rests on isn't there (for up
+    to `start_timeout`), everything is answered with 503. Raises `SettingsError` for settings that
+    contradict each other, `OSError` when the address is in use or not this machine's, and what
+    entering a `Relay` raises.
     """
 
     port: int
@@ -83,16 +85,16 @@ class Server:
             door = self._door(runner)
             stack.push_async_callback(door.finish)
             stack.callback(door.close)
-            door.open(listening)
             # Sessions go before: their wallets are still there to be told.
             stack.push_async_callback(self._say_goodbye)
-            await self._enter_relay(stack)
+            await self._enter_relay(stack, lambda: door.open(listening))
             if self._settings.admin_socket is not None:
                 admin = Admin(self.relay, self._settings)
                 await stack.enter_async_context(admin)
             # First of all, nobody new comes.
             stack.callback(door.close)
             self._is_ready = True
+            door.open(listening)
             self._stack = stack.pop_all()
         return self
 
@@ -108,8 +110,11 @@ class Server:
             trusts=Forwarded(settings.trusted_proxies).trusts,
         )
 
-    async def _enter_relay(self, stack: AsyncExitStack) -> None:
-        """What the relay rests on may be starting beside it, after a power cut for example."""
+    async def _enter_relay(self, stack: AsyncExitStack, waits: Callable[[], None]) -> None:
+        """What the relay rests on may be starting beside it, after a power cut for example.
+
+        `waits` is called whenever it has to be waited for.
+        """
         clock = asyncio.get_running_loop().time
         until = clock() + self.relay.settings.start_timeout
         pause = _FIRST_PAUSE
@@ -120,6 +125,7 @@ class Server:
                 if clock() + pause > until:
                     raise
                 _log.warning("waiting_to_start", reason=str(error), seconds=round(until - clock()))
+                waits()
             else:
                 return
             await asyncio.sleep(pause)

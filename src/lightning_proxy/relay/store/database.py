@@ -73,7 +73,9 @@ class Database:
         self.name = where
         if self._is_postgresql:
             self._url = parse_url(where)
-            self.name = f"{self._url.host}/{self._url.database}"
+            # Several hosts, or a socket's folder, are options.
+            hosts = self._url.host or ",".join(self._url.normalized_query.get("host", ()))
+            self.name = f"{hosts}/{self._url.database}"
         self._where = where
         self._engine: AsyncEngine
         self._is_open = False
