@@ -34,10 +34,15 @@ class AuditLog:
         self.close()
         self._path, self._descriptor, self._is_torn = path, descriptor, False
 
-    def reopen(self) -> None:
-        """The file was moved away (logrotate): begin a new one; raises `OSError`."""
-        if self._path is not None:
-            self.open(self._path)
+    def reopen(self) -> bool:
+        """The file was moved away (logrotate): begin a new one, if there is any.
+
+        Raises `OSError`, and then writes to the one that it has.
+        """
+        if self._path is None:
+            return False
+        self.open(self._path)
+        return True
 
     def close(self) -> None:
         """Write nothing more."""

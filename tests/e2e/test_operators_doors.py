@@ -1,8 +1,5 @@
 """TLS by files, a proxy in front, limits that hold, and no secret in a URL."""
 
-import asyncio
-import os
-import signal
 import ssl
 from pathlib import Path
 from typing import Any
@@ -16,8 +13,6 @@ from lightning_proxy.wallet import Wallet, WalletKeys
 from tests.support.certificates import certificate
 from tests.support.peer import ScriptedPeer
 from tests.support.relay import RpcFailure, raw_wallet, relay
-from tests.support.serving import serving
-from tests.unit.cli.commands import TIMEOUT
 
 TOKEN = "a-token-of-some-length"
 
@@ -60,41 +55,6 @@ def test_files_that_are_none(tmp_path: Path, content: str | None) -> None:
         file.write_text(content)
     with pytest.raises(SettingsError, match="tls_certificate"):
         ApiSettings(tls_certificate=str(file), tls_key=str(file)).tls()
-
-
-async def test_a_renewed_certificate_counts_from_sighup_on(tmp_path: Path) -> None:
-    folders = [tmp_path / "old", tmp_path / "new"]
-    for folder in folders:
-        folder.mkdir()
-    old, new = (certificate(folder, "127.0.0.1") for folder in folders)
-    flags = ("--tls-certificate", str(old[0]), "--tls-key", str(old[1]))
-    before = trusting(old[0])
-    async with serving(tmp_path, *flags) as (process, url):
-
-        async def trusted(context: ssl.SSLContext) -> bool:
-            async with aiohttp.ClientSession() as http:
-                try:
-                    async with http.get(f"{url}/healthz", ssl=context) as response:
-                        return response.status == 200
-                except aiohttp.ClientConnectorCertificateError:
-                    return False
-
-        async def said(event: bytes) -> None:
-            while event not in await asyncio.wait_for(process.stderr.readline(), TIMEOUT):
-                pass
-
-        assert await trusted(before)
-        after = trusting(new[0])
-        for ours, theirs in zip(old, new, strict=True):
-            ours.write_bytes(theirs.read_bytes())
-        process.send_signal(signal.SIGHUP)
-        await said(b'"reloaded"')
-        assert await trusted(after)
-        old[1].write_text("broken")
-        process.send_signal(signal.SIGHUP)
-        await said(b'"not_reloaded"')
-        assert await trusted(after)
-    assert os.path.exists(old[0])  # noqa: ASYNC240, PTH110 - nothing of the operator's is touched
 
 
 async def test_behind_a_proxy(peer: ScriptedPeer) -> None:

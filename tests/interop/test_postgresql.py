@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import ModuleType
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from tests.support.numbered import messages, raw_session, said, until_stored
 from tests.support.peer import ScriptedPeer
 from tests.support.postgres import PostgresServer
 from tests.support.relay import RpcFailure, raw_wallet, relay
+from tests.unit.cli.commands import TIMEOUT
 from tests.unit.relay import test_journal, test_store
 from tests.unit.relay.test_journal import Disk, journal
 
@@ -28,6 +29,7 @@ __all__ = ["journal"]
 SECRET = b"\x5a" * 32
 #: How a test asks for a database: one of these fixtures, which are PostgreSQL's here.
 DATABASES: Final = {"where", "disk"}
+READ_ONLY: Final = "default_transaction_read_only"
 
 
 def shared(*modules: ModuleType) -> dict[str, Any]:
@@ -41,6 +43,17 @@ def shared(*modules: ModuleType) -> dict[str, Any]:
 
 
 globals().update(shared(test_store, test_journal))
+
+
+async def write(database: Database) -> None:
+    async with database.transaction() as connection:
+        await connection.exec_driver_sql("UPDATE runs SET started = started + 1")
+
+
+async def backend(database: Database) -> int:
+    """The server's process for the database's connection."""
+    async with database.transaction() as connection:
+        return int((await connection.exec_driver_sql("SELECT pg_backend_pid()")).scalar_one())
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +265,124 @@ async def test_whom_another_relay_replaced_writes_no_more(
         async with Database(where) as database, database.transaction() as connection:
             runs = await connection.exec_driver_sql("SELECT count(*) FROM runs")
             assert runs.scalar() == 3
+
+
+@pytest.fixture
+async def demoted(postgres: PostgresServer) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Called, it makes connections that there are read-only, and fresh ones not.
+
+    So it is behind an address that moved to the new primary: who stays connected stays with the
+    old one, which goes on as a standby.
+    """
+
+    async def demote() -> None:
+        await postgres.execute("ALTER ROLE relay SET default_transaction_read_only = off")
+        await postgres.set(READ_ONLY, "on")
+
+    yield demote
+    await postgres.set(READ_ONLY, None)
+    await postgres.execute("ALTER ROLE relay RESET default_transaction_read_only")
+
+
+async def test_a_relay_goes_on_with_the_new_primary(
+    peer: ScriptedPeer, where: str, demoted: Callable[[], Awaitable[None]]
+) -> None:
+    async with relay(store=where) as server, raw_wallet(server.url, SECRET) as wallet:
+        _, connection = await raw_session(wallet, peer)
+        await until_stored(wallet)
+        await demoted()
+        await said(connection, 0, 1)
+        assert await messages(wallet, 2) == [0, 1]
+        await until_stored(wallet)
+        await wallet.acknowledge()
+
+
+async def test_of_several_hosts_the_one_that_is_there_is_taken(
+    postgres: PostgresServer, name: str, unused_tcp_port: int
+) -> None:
+    account, _, _ = postgres.url(name).rpartition("@")
+    hosts = [f"127.0.0.1:{unused_tcp_port}", f"127.0.0.1:{postgres.port}"]
+    async with Database(f"{account}@/{name}?host={hosts[0]}&host={hosts[1]}") as database:
+        await write(database)
+        assert database.name == f"{hosts[0]},{hosts[1]}/{name}"
+
+
+async def test_while_all_servers_are_standbys_a_relay_waits_to_start(
+    postgres: PostgresServer, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_proxy.api.server._FIRST_PAUSE", 0.05)
+    server = Server(RelaySettings(store=where), ApiSettings(port=0))
+    await postgres.set(READ_ONLY, "on")
+    try:
+        with capture_logs() as lines:
+            starting = asyncio.create_task(server.__aenter__())
+            async with asyncio.timeout(TIMEOUT):
+                while not lines:
+                    await asyncio.sleep(0.01)
+        assert "can only be read" in lines[0]["reason"]
+        assert not starting.done()
+    finally:
+        await postgres.set(READ_ONLY, None)
+    await asyncio.wait_for(starting, TIMEOUT)
+    await server.__aexit__(None, None, None)
+
+
+async def test_a_connection_that_its_administrator_ended_comes_back(
+    postgres: PostgresServer, where: str
+) -> None:
+    async with Database(where) as database:
+        for _ in range(3):
+            process = await backend(database)
+            await postgres.execute(f"SELECT pg_terminate_backend({process})")
+            await write(database)
+            assert await backend(database) != process
+
+
+@pytest.mark.parametrize("at", ["before", "within"])
+async def test_a_server_that_is_gone_without_a_word_holds_nobody_up(
+    postgres: PostgresServer, name: str, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_proxy.relay.store.database._STATEMENT_TIMEOUT", 0.3)
+    monkeypatch.setattr("lightning_proxy.relay.store.database._CONNECT_TIMEOUT", 0.3)
+    async with (
+        FaultProxy(postgres.address) as proxy,
+        Database(postgres.url(name, proxy.port)) as database,
+    ):
+        async with asyncio.timeout(TIMEOUT):
+            if at == "before":
+                proxy.up.stall()
+            with pytest.raises(StoreUnavailable):
+                async with database.transaction() as connection:
+                    await connection.exec_driver_sql("UPDATE runs SET started = started + 1")
+                    proxy.up.stall()
+            with pytest.raises(StoreUnavailable):
+                await write(database)
+            proxy.heal()
+            while True:
+                try:
+                    await write(database)
+                    break
+                except StoreError:
+                    # The server still has the old connection, and with it the lock.
+                    await asyncio.sleep(0.05)
+
+
+async def test_a_replica_that_had_not_got_all_is_not_gone_on_with(
+    postgres: PostgresServer, name: str
+) -> None:
+    async with (
+        FaultProxy(postgres.address) as proxy,
+        Database(postgres.url(name, proxy.port)) as database,
+    ):
+        async with database.transaction() as connection:
+            await connection.exec_driver_sql("DELETE FROM runs")
+        proxy.cut()
+        with capture_logs() as lines:
+            for _ in range(2):
+                with pytest.raises(StoreError, match="older than what this relay wrote"):
+                    await write(database)
+        assert [line["event"] for line in lines] == ["store_failed"]
+        assert "older than" in lines[0]["reason"]
 
 
 async def test_a_wrong_password_is_told_without_it(postgres: PostgresServer, where: str) -> None:

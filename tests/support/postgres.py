@@ -1,5 +1,6 @@
 """A throw-away PostgreSQL server on loopback: started, stopped, crashed, and gone afterwards."""
 
+import asyncio
 import os
 import secrets
 import shutil
@@ -8,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -95,15 +96,29 @@ class PostgresServer:
         await self.execute(f"CREATE DATABASE {name}")
         return name
 
-    async def execute(self, statement: str) -> None:
-        """One statement of the administrator's; raises SQLAlchemy's errors."""
+    async def execute(self, statement: str) -> Any:
+        """One statement of the administrator's; its first value; raises SQLAlchemy's errors."""
         url = self.url("postgres").replace("postgresql:", "postgresql+asyncpg:")
         engine = create_async_engine(url, isolation_level="AUTOCOMMIT")
         try:
             async with engine.connect() as connection:
-                await connection.exec_driver_sql(statement)
+                result = await connection.exec_driver_sql(statement)
+                return result.scalar() if result.returns_rows else None
         finally:
             await engine.dispose()
+
+    async def set(self, name: str, value: str | None) -> None:
+        """Change a setting, of the connections that there are, too; None: back to its default."""
+        before = await self.execute("SELECT pg_conf_load_time()")
+        await self.execute(
+            f"ALTER SYSTEM RESET {name}" if value is None else f"ALTER SYSTEM SET {name} = {value}"
+        )
+        await self.execute("SELECT pg_reload_conf()")
+        # The server tells its processes when it has read its file, and each looks before its next
+        # statement.
+        async with asyncio.timeout(_PATIENCE):
+            while await self.execute("SELECT pg_conf_load_time()") == before:
+                await asyncio.sleep(_LOOK)
 
     def start(self) -> None:
         """Start it; returns when it answers. Raises `PostgresError`."""

@@ -12,7 +12,8 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from lightning_proxy.api.settings import SettingsError
+from lightning_proxy.api.door import Door, at_the_door
+from lightning_proxy.api.settings import ApiSettings, SettingsError
 from lightning_proxy.relay import Relay
 from lightning_proxy.rpc import SessionInfo
 
@@ -20,6 +21,7 @@ from lightning_proxy.rpc import SessionInfo
 PAGE = 1000
 #: Seconds to find out whether somebody listens at a socket that is there already.
 _PROBE_TIMEOUT: Final = 1.0
+_BACKLOG: Final = 128
 
 
 class SessionRow(Struct, frozen=True):
@@ -58,12 +60,14 @@ class DelegationRow(Struct, frozen=True, kw_only=True):
 class Admin:
     """Use as an async context manager, within the relay's; raises `SettingsError`."""
 
-    def __init__(self, relay: Relay, path: Path) -> None:
+    def __init__(self, relay: Relay, settings: ApiSettings) -> None:
+        assert settings.admin_socket is not None  # noqa: S101 - who wants one has said where
         self._relay = relay
-        self._path = path
+        self._settings = settings
+        self._path = Path(settings.admin_socket)
 
     async def __aenter__(self) -> Self:
-        application = web.Application()
+        application = web.Application(middlewares=[at_the_door])
         application.add_routes(
             [
                 web.get("/sessions", self._sessions),
@@ -71,26 +75,42 @@ class Admin:
                 web.get("/delegations", self._delegations),
             ]
         )
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(application, shutdown_timeout=1.0)
         await self._runner.setup()
+        assert self._runner.server is not None  # noqa: S101 - it is set up
+        settings = self._settings
+        self._door = Door(
+            self._runner.server,
+            settings.limits,
+            settings.request_timeout,
+            settings.keepalive_timeout,
+        )
         try:
-            await self._listen()
+            self._door.open(self._listen())
         except OSError as error:
             await self._runner.cleanup()
             reason = error.strerror or str(error)
             raise SettingsError(f"api.admin_socket: {self._path}: {reason}") from None
         return self
 
-    async def _listen(self) -> None:
+    def _listen(self) -> socket.socket:
         _remove_stale(self._path)
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o177)
         try:
-            await web.UnixSite(self._runner, str(self._path)).start()
+            listening.bind(str(self._path))
+            listening.listen(_BACKLOG)
+        except BaseException:
+            listening.close()
+            raise
         finally:
             os.umask(before)
+        return listening
 
     async def __aexit__(self, *_: object) -> None:
+        self._door.close()
+        await self._door.finish()
         await self._runner.cleanup()
         self._path.unlink(missing_ok=True)
 

@@ -30,7 +30,7 @@ class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     #: HTTP requests, websockets among them, a second.
     requests_per_address: _Rate = 20.0
     requests_per_address_burst: _Count = 200
-    #: Connections that have not sent a request yet.
+    #: Connections that have no request under way: of more, the oldest goes.
     silent_connections_per_address: _Count = 256
     silent_connections: _Count = 8_192
     #: Failed authentications a minute.

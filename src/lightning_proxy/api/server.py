@@ -3,9 +3,9 @@
 import asyncio
 import html
 import socket
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from importlib import resources
-from pathlib import Path
 from string import Template
 from typing import Self
 
@@ -17,7 +17,7 @@ from aiohttp.typedefs import Handler
 from lightning_proxy import __version__, rpc
 from lightning_proxy.api.access import Access, cross_origin
 from lightning_proxy.api.admin import Admin
-from lightning_proxy.api.door import Door, spoke
+from lightning_proxy.api.door import Door, at_the_door
 from lightning_proxy.api.forwarded import Forwarded
 from lightning_proxy.api.limits import Limits
 from lightning_proxy.api.metrics import Metrics
@@ -50,18 +50,13 @@ _PAGE_HEADERS = {
 }
 
 
-@web.middleware
-async def _spoke(request: web.Request, handler: Handler) -> web.StreamResponse:
-    spoke(request)
-    return await handler(request)
-
-
 class Server:
     """A relay and its API, as an async context manager: entered, it listens; left, it is gone.
 
-    While it is being entered, and waits for what the relay rests on (up to `start_timeout`), it
-    answers everything with 503. Raises `SettingsError` for settings that contradict each other,
-    `OSError` when the address is in use or not this machine's, and what entering a `Relay` raises.
+    While it is being entered, connections wait; where what the relay rests on isn't there (for up
+    to `start_timeout`), everything is answered with 503. Raises `SettingsError` for settings that
+    contradict each other, `OSError` when the address is in use or not this machine's, and what
+    entering a `Relay` raises.
     """
 
     port: int
@@ -84,46 +79,42 @@ class Server:
             self.port = listening.getsockname()[1]
             self.url = self._settings.url_on(self.port)
             self._access = Access(self._settings, self._settings.origins_on(self.port))
-            runner = web.AppRunner(
-                self._application(), access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT
-            )
+            runner = web.AppRunner(self._application(), shutdown_timeout=_SHUTDOWN_TIMEOUT)
             stack.push_async_callback(runner.cleanup)
             await runner.setup()
-            serving = await self._serve(runner, listening)
-            stack.callback(serving.close)
+            door = self._door(runner)
+            stack.push_async_callback(door.finish)
+            stack.callback(door.close)
             # Sessions go before: their wallets are still there to be told.
             stack.push_async_callback(self._say_goodbye)
-            await self._enter_relay(stack)
+            await self._enter_relay(stack, lambda: door.open(listening))
             if self._settings.admin_socket is not None:
-                admin = Admin(self.relay, Path(self._settings.admin_socket))
+                admin = Admin(self.relay, self._settings)
                 await stack.enter_async_context(admin)
             # First of all, nobody new comes.
-            stack.callback(serving.close)
+            stack.callback(door.close)
             self._is_ready = True
+            door.open(listening)
             self._stack = stack.pop_all()
         return self
 
-    async def _serve(self, runner: web.AppRunner, listening: socket.socket) -> asyncio.Server:
+    def _door(self, runner: web.AppRunner) -> Door:
+        settings = self._settings
         assert runner.server is not None  # noqa: S101 - it is set up
-        timeout = self._settings.request_timeout
-        door = Door(
+        return Door(
             runner.server,
-            self._settings.limits,
-            Forwarded(self._settings.trusted_proxies).trusts,
-            timeout,
-            access_log=None,
-            keepalive_timeout=self._settings.keepalive_timeout,
-        )
-        return await asyncio.get_running_loop().create_server(
-            door,
-            sock=listening,
-            backlog=_BACKLOG,
-            ssl=None if self._tls is None else self._tls.context,
-            ssl_handshake_timeout=None if self._tls is None else timeout,
+            settings.limits,
+            settings.request_timeout,
+            settings.keepalive_timeout,
+            tls=None if self._tls is None else self._tls.context,
+            trusts=Forwarded(settings.trusted_proxies).trusts,
         )
 
-    async def _enter_relay(self, stack: AsyncExitStack) -> None:
-        """What the relay rests on may be starting beside it, after a power cut for example."""
+    async def _enter_relay(self, stack: AsyncExitStack, waits: Callable[[], None]) -> None:
+        """What the relay rests on may be starting beside it, after a power cut for example.
+
+        `waits` is called whenever it has to be waited for.
+        """
         clock = asyncio.get_running_loop().time
         until = clock() + self.relay.settings.start_timeout
         pause = _FIRST_PAUSE
@@ -134,6 +125,7 @@ class Server:
                 if clock() + pause > until:
                     raise
                 _log.warning("waiting_to_start", reason=str(error), seconds=round(until - clock()))
+                waits()
             else:
                 return
             await asyncio.sleep(pause)
@@ -145,13 +137,18 @@ class Server:
     async def _say_goodbye(self) -> None:
         await asyncio.gather(*(wallet.shut_down() for wallet in self._sockets))
 
-    def reload(self) -> None:
-        """Read the certificate's files again; raises `SettingsError`, and the old one stays."""
-        if self._tls is not None:
-            try:
-                self._tls.reload()
-            except CertificateError as error:
-                raise unusable(error) from None
+    def reload(self) -> bool:
+        """Read the certificate's files again, if there are any.
+
+        Raises `SettingsError`, and then the old one stays.
+        """
+        if self._tls is None:
+            return False
+        try:
+            self._tls.reload()
+        except CertificateError as error:
+            raise unusable(error) from None
+        return True
 
     async def _bind(self) -> socket.socket:
         """A listening socket at the configured host and port."""
@@ -170,7 +167,7 @@ class Server:
     def _application(self) -> web.Application:
         application = web.Application(
             middlewares=[
-                _spoke,
+                at_the_door,
                 Forwarded(self._settings.trusted_proxies).middleware(),
                 cross_origin(self._access),
                 problems,

@@ -43,8 +43,9 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     admin_socket: str | None = None
     #: Seconds for a connection's first request, TLS's handshake before it, and a request's body.
     request_timeout: Annotated[float, Meta(gt=0, le=600)] = 10.0
-    #: Seconds that an idle connection is kept after a request.
-    keepalive_timeout: Annotated[float, Meta(gt=0, le=3600)] = 60.0
+    #: Seconds that an idle connection is kept after a request: longer than proxies in front keep
+    #: theirs (nginx 60 s, Traefik 90 s, Caddy 120 s), or they would use one that is just closed.
+    keepalive_timeout: Annotated[float, Meta(gt=0, le=3600)] = 130.0
     #: Seconds from a websocket's opening to `authenticate`.
     authentication_timeout: Annotated[float, Meta(gt=0, le=600)] = 10.0
 

@@ -7,12 +7,19 @@ from msgspec import Struct
 
 from lightning_proxy.chain import checks
 from lightning_proxy.chain.http import HttpClient
-from lightning_proxy.chain.source import BroadcastRejected, ChainError, Output, Tip
+from lightning_proxy.chain.source import (
+    BroadcastRejected,
+    ChainError,
+    ChainUnavailable,
+    Output,
+    Tip,
+)
 from lightning_proxy.chain.steady import Moved, Place, Places, steady
 
 _OK: Final = 200
 _BAD_REQUEST: Final = 400
 _NOT_FOUND: Final = 404
+_SERVER_FAILED: Final = 500
 # Estimates are in satoshis a virtual byte.
 _PER_KW: Final = 250
 
@@ -154,8 +161,7 @@ class EsploraSource:
         status, body = await self._client.get(path)
         if status == _NOT_FOUND:
             return None
-        if status != _OK:
-            raise ChainError(f"no {what}: HTTP status {status}")
+        _check(status, what)
         return checks.decode(body, shape, what)
 
 
@@ -172,9 +178,15 @@ def _block_of(status: _Status, tip: Tip) -> Tip | None:
     return block
 
 
-def _text(status: int, body: bytes, what: str) -> str:
+def _check(status: int, what: str) -> None:
     if status != _OK:
-        raise ChainError(f"no {what}: HTTP status {status}")
+        # An explorer whose own node is starting, or gone, says that it failed itself.
+        kind = ChainUnavailable if status >= _SERVER_FAILED else ChainError
+        raise kind(f"no {what}: HTTP status {status}")
+
+
+def _text(status: int, body: bytes, what: str) -> str:
+    _check(status, what)
     try:
         return body.decode("ascii").strip()
     except UnicodeDecodeError:

@@ -5,7 +5,15 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Final
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp import (
+    ClientError,
+    ClientResponseError,
+    ClientSession,
+    ClientSSLError,
+    ClientTimeout,
+    DummyCookieJar,
+    TCPConnector,
+)
 
 from lightning_proxy.chain.source import ChainError, ChainUnavailable
 from lightning_proxy.chain.url import SourceURL
@@ -77,6 +85,10 @@ class HttpClient:
             raise ChainUnavailable(
                 f"{self._url.host} doesn't answer within {self._timeout:g} s"
             ) from None
+        except (ClientSSLError, ClientResponseError) as error:
+            # A certificate that we don't trust, which is a ValueError, too, or no HTTP: that is
+            # another server, and not a late one.
+            raise ChainError(f"can't ask {self._url.host}: {error}") from None
         except ValueError:
             # Its words are the whole URL.
             raise ChainError(f"{self._url.host} is no address that can be asked") from None
@@ -124,8 +136,9 @@ def _trust(cert: Path | None) -> ssl.SSLContext | bool:
     try:
         return ssl.create_default_context(cafile=cert)
     except (OSError, ValueError) as error:
-        # An SSLError is an OSError too.
-        raise ChainError(f"can't read the certificate {cert}: {error}") from error
+        # An SSLError is an OSError too. btcd writes it at its first start.
+        kind = ChainUnavailable if isinstance(error, FileNotFoundError) else ChainError
+        raise kind(f"can't read the certificate {cert}: {error}") from error
 
 
 def _cookie(path: Path) -> bytes:
@@ -133,5 +146,6 @@ def _cookie(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(_MAX_COOKIE).strip()
     except OSError as error:
-        # bitcoind writes it as it starts.
-        raise ChainUnavailable(f"can't read the cookie {path}: {error.strerror}") from None
+        # bitcoind writes it as it starts; what else is wrong with it stays so.
+        kind = ChainUnavailable if isinstance(error, FileNotFoundError) else ChainError
+        raise kind(f"can't read the cookie {path}: {error.strerror}") from None

@@ -21,8 +21,19 @@ from rich.text import Text
 
 from lightning_proxy import __version__
 from lightning_proxy.api import ApiSettings, SettingsError
-from lightning_proxy.cli.machine import SPARE_FILES, ConfigFile, raise_file_limit
-from lightning_proxy.config import Config, ConfigError, default_file, load
+from lightning_proxy.cli.machine import (
+    KUBERNETES_ADVICE,
+    SPARE_FILES,
+    ConfigFile,
+    raise_file_limit,
+)
+from lightning_proxy.config import (
+    Config,
+    ConfigError,
+    default_file,
+    load,
+    made_by_kubernetes,
+)
 from lightning_proxy.transport import CipherState, DecryptionError, PeerTransport, kernel_name
 from lightning_proxy.transport.reference import ReferenceCipherState
 
@@ -90,6 +101,9 @@ def _examine(configure: Callable[[], Config]) -> Iterator[Check]:
         yield Check("settings", str(error), Verdict.UNFIT, "Correct the settings.")
         return
     yield Check("settings", f"access {api.access}")
+    if foreign := made_by_kubernetes(os.environ):
+        found = f"no settings: {', '.join(sorted(foreign))}"
+        yield Check("environment", found, Verdict.LIMITED, KUBERNETES_ADVICE)
     yield check_files(raise_file_limit(), settings.relay.max_sessions)
     yield check_listening(api)
     if settings.relay.dial.source is not None:

@@ -1,4 +1,4 @@
-"""What `serve` and `doctor` share: the configuration's file, and this process's open files."""
+"""What `serve` and `doctor` share: the configuration's file, open files, Kubernetes' variables."""
 
 import resource
 import sys
@@ -10,6 +10,11 @@ import typer
 
 #: Files beside the peers' and wallets' sockets.
 SPARE_FILES: Final = 64
+#: About variables that are no settings.
+KUBERNETES_ADVICE: Final = (
+    "Kubernetes sets these for a service of that name; name the service otherwise, or set "
+    "enableServiceLinks: false."
+)
 
 ConfigFile = Annotated[
     Path | None,

@@ -18,7 +18,7 @@ from lightning_proxy import __version__, logs
 from lightning_proxy.api import Server, SettingsError
 from lightning_proxy.audit import audit
 from lightning_proxy.chain import ChainError
-from lightning_proxy.cli.machine import ConfigFile, raise_file_limit
+from lightning_proxy.cli.machine import KUBERNETES_ADVICE, ConfigFile, raise_file_limit
 from lightning_proxy.config import (
     Config,
     ConfigError,
@@ -157,13 +157,9 @@ def serve(
         server = Server(settings.relay, settings.api)
     except (ConfigError, SettingsError) as error:
         _fail(str(error), _MISCONFIGURED)
-    if foreign := made_by_kubernetes(os.environ):
-        typer.echo(
-            f"Warning: {', '.join(sorted(foreign))}: set by Kubernetes for a service of that name, "
-            "and no settings. Name the service otherwise, or set enableServiceLinks: false.",
-            err=True,
-        )
     logs.set_up(settings.log)
+    if foreign := made_by_kubernetes(os.environ):
+        _log.warning("variables_ignored", names=sorted(foreign), reason=KUBERNETES_ADVICE)
     if settings.log.audit is not None:
         try:
             audit.open(Path(settings.log.audit))
@@ -199,9 +195,10 @@ async def _run(server: Server, settings: Config) -> None:
     try:
         async with AsyncExitStack() as stack:
             limit = await stack.enter_async_context(asyncio.timeout(None))
+            # Before the start, which may wait: unhandled, it would end the process.
+            loop.add_signal_handler(signal.SIGHUP, _reload, server)
             await _start(stack, server, settings)
             starting = None
-            loop.add_signal_handler(signal.SIGHUP, _reload, server)
             _announce(server, settings)
             await stopped.wait()
             limit.reschedule(loop.time() + patience)
@@ -215,15 +212,18 @@ async def _run(server: Server, settings: Config) -> None:
 
 def _reload(server: Server) -> None:
     """What an operator may renew while the relay runs; one that fails does not keep the other."""
+    renewed: list[str] = []
     failed = False
-    for reload in (audit.reopen, server.reload):
+    for what, reload in (("audit log", audit.reopen), ("certificate", server.reload)):
         try:
-            reload()
+            if reload():
+                renewed.append(what)
         except (SettingsError, OSError) as error:
             failed = True
-            _log.error("not_reloaded", reason=str(error))
+            _log.error("not_reloaded", what=what, reason=str(error))
     if not failed:
-        _log.info("reloaded")
+        # Named, for settings are none of it: those are read at the start.
+        _log.info("reloaded", what=renewed)
 
 
 async def _start(stack: AsyncExitStack, server: Server, settings: Config) -> None:

@@ -19,7 +19,6 @@ from lightning_proxy.chain import (
     Output,
     OutputWatch,
     WatchedOutput,
-    open_source,
     publish,
 )
 from lightning_proxy.relay.devices import LeaseKey, Leases
@@ -45,7 +44,7 @@ _MAX_BROADCASTS: Final = 1000
 class ChannelBook:
     """Use as an async context manager, within the database's; `tell` notifies a wallet (node id).
 
-    Entering raises `StoreError`, `ChainError`, `ValueError`.
+    `source` is its owner's to close. Entering raises `StoreError`.
     """
 
     def __init__(
@@ -54,13 +53,14 @@ class ChannelBook:
         database: Database,
         leases: Leases,
         tell: Callable[[bytes, Notification], None],
+        source: ChainSource | None,
     ) -> None:
         self._leases = leases
         self._tell = tell
         self._settings = settings
         self._store = ChannelStore(database)
         self.slots = Slots(database, settings.max_slots_per_wallet)
-        self._source: ChainSource | None = None
+        self._source = source
         self._watch: OutputWatch
         #: Of these, those that failed.
         self._failed: set[tuple[bytes, bytes]] = set()
@@ -83,9 +83,7 @@ class ChannelBook:
                 self._count((wallet, peer), 1)
             for key in self._failed:
                 self._uncount_failed(key)
-            if self._settings.chain is not None:
-                self._source = await open_source(self._settings.chain)
-                stack.push_async_callback(self._source.close)
+            if self._source is not None:
                 self._watch = await stack.enter_async_context(
                     OutputWatch(self._source, interval=self._settings.chain_interval)
                 )

@@ -13,6 +13,7 @@ from lightning_proxy.bolt.chains import CHAIN_HASHES
 from lightning_proxy.bolt.errors import AddressError
 from lightning_proxy.bolt.features import DEFAULT_FEATURES
 from lightning_proxy.bolt.messages import Init
+from lightning_proxy.chain import ChainSource, open_source
 from lightning_proxy.relay.book import ChannelBook
 from lightning_proxy.relay.counters import Counters
 from lightning_proxy.relay.delegation import Deadlines
@@ -83,9 +84,13 @@ class Relay:
         """Raises `StoreError`, `ChainError`, `WakeError`, `ValueError` for a chain's URL."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._resolver)
+            # Before the database, which counts its runs: an attempt is none.
+            source = await self._open_source(stack)
             await stack.enter_async_context(self._database)
             self._book = await stack.enter_async_context(
-                ChannelBook(self.settings, self._database, self.devices.leases, self._tell_wallet)
+                ChannelBook(
+                    self.settings, self._database, self.devices.leases, self._tell_wallet, source
+                )
             )
             store = InboxStore(self._database)
             self.journal = Journal(store, self._database.run)
@@ -116,6 +121,13 @@ class Relay:
     async def __aexit__(self, *_: object) -> None:
         self._shutting_down = True
         await self._stack.aclose()
+
+    async def _open_source(self, stack: AsyncExitStack) -> ChainSource | None:
+        if self.settings.chain is None:
+            return None
+        source = await open_source(self.settings.chain)
+        stack.push_async_callback(source.close)
+        return source
 
     async def _finish_answers(self) -> None:
         """Let wallets that are there answer what they were asked."""

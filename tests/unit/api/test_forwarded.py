@@ -24,13 +24,20 @@ CLIENT = "203.0.113.7"
         (PROXY, [f"{CLIENT}:4711"], CLIENT),
         (PROXY, ["[2001:db8::7]:4711"], "2001:db8::7"),
         (PROXY, ["2001:db8::7"], "2001:db8::7"),
+        # As a socket of both families names an IPv4 client, or a proxy on the way.
+        (PROXY, [f"::ffff:{CLIENT}"], CLIENT),
+        (PROXY, [f"[::ffff:{CLIENT}]:4711, ::ffff:10.0.0.2"], CLIENT),
+        ("::ffff:127.0.0.1", [CLIENT], CLIENT),
+        # Link-local ones come with the interface that they are on.
+        ("fe80::1%eth0", [CLIENT], CLIENT),
+        (PROXY, [f"{CLIENT}, [fe80::2%eth1]:443"], CLIENT),
         (PROXY, ["unknown"], PROXY),
         (PROXY, [f"{CLIENT}, _hidden"], PROXY),
         (PROXY, [""], PROXY),
     ],
 )
 def test_the_nearest_that_is_no_proxy(remote: str, values: list[str], client: str) -> None:
-    assert Forwarded(["127.0.0.0/8", "10.0.0.0/8"]).client(remote, values) == client
+    assert Forwarded(["127.0.0.0/8", "10.0.0.0/8", "fe80::/10"]).client(remote, values) == client
 
 
 def test_without_trusted_proxies_nothing_is_believed() -> None:

@@ -50,6 +50,17 @@ def test_unfit_settings(tmp_path: Path, variable: str, value: str, sentence: str
     assert sentence in result.stderr
 
 
+def test_variables_of_kubernetes_are_named(tmp_path: Path) -> None:
+    theirs = {"LIGHTNING_PROXY_RELAY_PORT": "tcp://10.96.0.7:3000"}
+    result = invoke(tmp_path, "doctor", "--json", variables={**FREE, **theirs})
+    assert result.exit_code == 0
+    (check,) = (
+        each for each in json.loads(result.stdout)["checks"] if each["name"] == "environment"
+    )
+    assert "LIGHTNING_PROXY_RELAY_PORT" in check["found"]
+    assert "enableServiceLinks" in check["advice"]
+
+
 def test_a_wrong_kernel_is_unfit(monkeypatch: pytest.MonkeyPatch) -> None:
     class Wrong(ReferenceCipherState):
         def seal(self, message: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """Which of PostgreSQL's errors another connection may mend."""
 
 import pytest
+from asyncpg import TargetServerAttributeNotMatched
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from lightning_proxy.relay.store.database import _is_away
@@ -27,6 +28,7 @@ def wrapped(sqlstate: str | None, cause: Exception | None = None) -> DBAPIError:
         wrapped("53300"),  # too many connections
         wrapped("08006"),
         wrapped(None, ConnectionResetError()),
+        wrapped(None, TargetServerAttributeNotMatched("read-write")),  # all are standbys
         TimeoutError(),
         ConnectionRefusedError(),
     ],
@@ -41,6 +43,8 @@ def test_the_server_is_away(error: Exception) -> None:
         wrapped("28P01"),  # a wrong password
         wrapped("3D000"),  # no such database
         wrapped("53100"),  # a full disk
+        wrapped("40001"),  # a conflict between transactions, which is no fault of the server's
+        wrapped("40P01"),
         IntegrityError("INSERT", None, Refusal("23505")),
         ValueError("ours"),
     ],

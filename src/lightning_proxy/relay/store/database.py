@@ -73,7 +73,9 @@ class Database:
         self.name = where
         if self._is_postgresql:
             self._url = parse_url(where)
-            self.name = f"{self._url.host}/{self._url.database}"
+            # Several hosts, or a socket's folder, are options.
+            hosts = self._url.host or ",".join(self._url.normalized_query.get("host", ()))
+            self.name = f"{hosts}/{self._url.database}"
         self._where = where
         self._engine: AsyncEngine
         self._is_open = False
@@ -123,7 +125,7 @@ class Database:
                             # connection can reach its successor.
                             await connection.invalidate()
                         raise
-            except (SQLAlchemyError, OSError) as error:
+            except (SQLAlchemyError, OSError, StoreError) as error:
                 self._failed(error)
                 raise
             self._succeeded()
@@ -180,8 +182,15 @@ class Database:
                 raise StoreError(f"{self.name} is in use by another relay.") from None
             if self._is_open:
                 cursor.execute("SELECT max(number) FROM runs")
-                if cursor.fetchone()[0] != self.run:
+                newest = cursor.fetchone()[0] or 0
+                if newest > self.run:
                     raise StoreError(f"{self.name} was used by another relay meanwhile.")
+                if newest < self.run:
+                    # What was promised since is not there: it must not be gone on with.
+                    raise StoreError(
+                        f"{self.name} is older than what this relay wrote: its server was replaced "
+                        "by one that had not got all of it."
+                    )
             connection.commit()
         except BaseException:
             # The pool would leave it open, and the lock with it.
@@ -225,27 +234,35 @@ def _is_away(error: BaseException) -> bool:
     """Whether the server, or this connection to it, is of no use any more."""
     if isinstance(error, OSError):  # a TimeoutError is one, too
         return True
-    from asyncpg.exceptions import (  # noqa: PLC0415 - of no use to who has SQLite
-        TargetServerAttributeNotMatched,
-    )
-
     cause = getattr(error, "orig", None)
-    if isinstance(getattr(cause, "__cause__", None), TargetServerAttributeNotMatched):
-        # A standby only: its primary is somewhere else, or still to be chosen.
-        return True
     state = getattr(cause, "sqlstate", None) or ""
     return (
         state in _AWAY
         or state.startswith(_CONNECTION_LOST)
         or isinstance(getattr(cause, "__cause__", None), OSError)
+        or _finds_standbys_only(error)
         or bool(getattr(error, "connection_invalidated", False))
     )
+
+
+def _finds_standbys_only(error: BaseException) -> bool:
+    """Whether a server was there, and none that writes: their primary is still to be chosen."""
+    from asyncpg.exceptions import (  # noqa: PLC0415 - of no use to who has SQLite
+        TargetServerAttributeNotMatched,
+    )
+
+    cause = getattr(getattr(error, "orig", None), "__cause__", None)
+    return isinstance(cause, TargetServerAttributeNotMatched)
 
 
 def _reason(error: Exception) -> str:
     """The cause's first line alone: what follows, and SQLAlchemy's text, repeat values."""
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
+    if isinstance(error, StoreError):
+        return str(error)
+    if _finds_standbys_only(error):
+        return "it can only be read, as a standby or a primary that is being replaced"
     return str(getattr(error, "orig", None) or type(error).__name__).partition("\n")[0]
 
 
