@@ -1,0 +1,11 @@
+"""A channel's state machine (BOLT #2), sans-I/O, the same for relay and wallet."""
+
+from lightning_proxy.bolt.channel.opening import (
+    Channel,
+    ChannelState,
+    Entry,
+    Need,
+    funding_script_of,
+)
+
+__all__ = ["Channel", "ChannelState", "Entry", "Need", "funding_script_of"]
