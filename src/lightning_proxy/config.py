@@ -14,9 +14,9 @@ from msgspec import Struct, field, structs
 from lightning_proxy.api import ApiSettings
 from lightning_proxy.bolt.chains import CHAIN_HASHES
 from lightning_proxy.chain import SourceURL
-from lightning_proxy.logs import LogSettings
+from lightning_proxy.log_settings import LogSettings
 from lightning_proxy.relay import RelaySettings
-from lightning_proxy.relay.dialler import DialPolicy
+from lightning_proxy.relay.dial_policy import DialPolicy
 from lightning_proxy.relay.store import IN_MEMORY, is_url, parse_url
 from lightning_proxy.rpc import normal_origin, page_origin
 

@@ -7,17 +7,9 @@ from typing import Any, Literal
 
 import msgspec
 import structlog
-from msgspec import Struct
 from structlog.typing import Processor
 
-
-class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much is logged, and in which form."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["console", "json"] = "console"
-    #: A file that gets a line of JSON for every outcome; begun anew after SIGHUP (logrotate).
-    audit: str | None = None
+from lightning_proxy.log_settings import LogSettings
 
 
 class _Logger(structlog.WriteLogger):

@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from lightning_proxy.api import ApiSettings, SettingsError
-from lightning_proxy.api.admin import PAGE
+from lightning_proxy.api.admin_rows import PAGE
 from lightning_proxy.audit import AuditLog, audit
 from lightning_proxy.cli.admin import show
 from tests.support.certificates import certificate

@@ -68,8 +68,11 @@ def _zygote() -> socket.socket:
 
 
 def _serve(requests: socket.socket) -> None:
-    from lightning_proxy.cli.wallet import app  # noqa: PLC0415 - that is what it is for
+    from lightning_proxy.cli.wallet import COMMANDS, Commands, app  # noqa: PLC0415 - its purpose
 
+    # Each is imported when it is run, which would be in the fork.
+    for name in COMMANDS:
+        Commands.load(name)
     while True:
         data, files, _, _ = socket.recv_fds(requests, _MAX_REQUEST, 4)
         if not data:

@@ -10,51 +10,15 @@ from typing import Any, Final, Self
 
 import msgspec
 from aiohttp import web
-from msgspec import Struct
 
+from lightning_proxy.api.admin_rows import PAGE, DelegationRow, SessionRow, WalletRow
 from lightning_proxy.api.door import Door, at_the_door
 from lightning_proxy.api.settings import ApiSettings, SettingsError
 from lightning_proxy.relay import Relay
-from lightning_proxy.rpc import SessionInfo
 
-#: Rows of one answer; who wants more asks for those after it.
-PAGE = 1000
 #: Seconds to find out whether somebody listens at a socket that is there already.
 _PROBE_TIMEOUT: Final = 1.0
 _BACKLOG: Final = 128
-
-
-class SessionRow(Struct, frozen=True):
-    """One session, and whose it is; None: made over REST, and nobody's yet."""
-
-    wallet: str | None
-    session: SessionInfo
-
-
-class WalletRow(Struct, frozen=True, kw_only=True):
-    """One wallet that has something here."""
-
-    node_id: str
-    sockets: int
-    sessions: int
-    open_delegations: int
-    queued_bytes: int
-    wake_targets: int
-    free_slots: int
-    devices: int
-
-
-class DelegationRow(Struct, frozen=True, kw_only=True):
-    """One open question; `remaining` in seconds."""
-
-    id: str
-    wallet: str
-    session_id: str
-    peer: str
-    channel_id: str
-    kind: str
-    created: float
-    remaining: float
 
 
 class Admin:

@@ -5,11 +5,11 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from lightning_proxy import __version__
+import lightning_proxy
 from lightning_proxy.cli.lazy import LazyCommands
 
 #: Modules of this package that have an `app`, and what the list of commands says of them.
-_COMMANDS: Final = {
+COMMANDS: Final = {
     "serve": "Run the relay.",
     "wallet": "The reference wallet: make keys, connect through a relay, answer what it asks.",
     "demo": "Show the whole flow on this machine, and prove that no private key crossed the relay.",
@@ -22,8 +22,8 @@ _COMMANDS: Final = {
 }
 
 
-class _Commands(LazyCommands):
-    commands_by_name = _COMMANDS
+class Commands(LazyCommands):
+    commands_by_name = COMMANDS
 
     @classmethod
     def load(cls, name: str) -> Any:
@@ -32,12 +32,12 @@ class _Commands(LazyCommands):
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"lightning-proxy {__version__}")
+        typer.echo(f"lightning-proxy {lightning_proxy.__version__}")
         raise typer.Exit
 
 
 app = typer.Typer(
-    cls=_Commands,
+    cls=Commands,
     no_args_is_help=True,
     # A local variable may hold a key.
     pretty_exceptions_show_locals=False,

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from lightning_proxy import tables
-from lightning_proxy.api.admin import PAGE
+from lightning_proxy.api.admin_rows import PAGE
 from lightning_proxy.config import ConfigError, default_file, load, with_places
 
 _FAILED: Final = 1

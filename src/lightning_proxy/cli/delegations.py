@@ -1,6 +1,6 @@
 """`lightning-proxy delegations`: what the running relay waits for its wallets to answer."""
 
-from lightning_proxy.api.admin import DelegationRow
+from lightning_proxy.api.admin_rows import DelegationRow
 from lightning_proxy.cli.admin import make
 
 

@@ -1,6 +1,6 @@
 """`lightning-proxy sessions`: the connections to peers that the running relay holds."""
 
-from lightning_proxy.api.admin import SessionRow
+from lightning_proxy.api.admin_rows import SessionRow
 from lightning_proxy.cli.admin import make
 
 

@@ -5,18 +5,10 @@ from dataclasses import dataclass, fields
 from inspect import Parameter, Signature, signature
 from typing import Any, TypeAlias
 
-from lightning_proxy.cli.wallet_options import (
-    DEFAULT_FILE,
-    DeviceKeyFile,
-    Json,
-    PassphraseFile,
-    RelayUrl,
-    Token,
-    WalletFile,
-    load_device,
-    load_keys,
-    run,
-)
+from lightning_proxy.cli.wallet_options import DEFAULT_FILE, Json, PassphraseFile, WalletFile
+from lightning_proxy.cli.wallet_relay_options import DeviceKeyFile, RelayUrl, Token
+from lightning_proxy.cli.wallet_run import run_online
+from lightning_proxy.cli.wallet_secrets import load_device, load_keys
 from lightning_proxy.wallet import Wallet
 from lightning_proxy.wallet.display import Output
 
@@ -65,7 +57,7 @@ def _command(work: Work, *options: str) -> Command:
             async with Wallet(chosen.relay, keys, token=chosen.token, acknowledge=False) as wallet:
                 await work(wallet, output, **given)
 
-        run(output, there())
+        run_online(output, there())
 
     own = list(signature(work).parameters.values())[2:]
     shared = [signature(_Visit).parameters[name] for name in options]

@@ -1,7 +1,5 @@
 """`lightning-proxy wallet`: the reference wallet on the command line."""
 
-import logging
-import sys
 from importlib import import_module
 from typing import Any, Final
 
@@ -10,15 +8,15 @@ import typer
 from lightning_proxy.cli.lazy import LazyCommands
 
 #: Of each command: its module here and its function there, and what the list says of it.
-_COMMANDS: Final = {
-    "create": ("wallet_keys", "create", "Make a new wallet, encrypted under a passphrase."),
-    "info": ("wallet_keys", "info", "Show the wallet's node id and what it answered."),
+COMMANDS: Final = {
+    "create": ("wallet_create", "create", "Make a new wallet, encrypted under a passphrase."),
+    "info": ("wallet_info", "info", "Show the wallet's node id and what it answered."),
     "connect": ("wallet_connect", "connect", "Have the relay connect to a peer."),
     "watch": ("wallet_connect", "watch", "Stay connected, and answer what the relay asks."),
     "sessions": ("wallet_connect", "sessions", "List the wallet's sessions at the relay."),
     "close": ("wallet_connect", "close", "Close the connection to a peer."),
     "channels": ("wallet_channels", "channels", "List the channels of the wallet's record."),
-    "open": ("wallet_channels", "open_channel", "Open a channel to a peer."),
+    "open": ("wallet_open", "open_channel", "Open a channel to a peer."),
     "slots": ("wallet_slots", "slots", "List the key slots that were left at the relay."),
     "leave-slots": ("wallet_slots", "leave", "Leave key slots, for channels while asleep."),
     "remove-slot": ("wallet_slots", "remove", "Take a key slot back."),
@@ -32,19 +30,19 @@ _COMMANDS: Final = {
 }
 
 
-class _Commands(LazyCommands):
-    commands_by_name = {name: sentence for name, (_, _, sentence) in _COMMANDS.items()}  # noqa: RUF012
+class Commands(LazyCommands):
+    commands_by_name = {name: sentence for name, (_, _, sentence) in COMMANDS.items()}  # noqa: RUF012
 
     @classmethod
     def load(cls, name: str) -> Any:
-        module, function, _ = _COMMANDS[name]
+        module, function, _ = COMMANDS[name]
         one = typer.Typer(add_completion=False)
         one.command(name)(getattr(import_module(f"lightning_proxy.cli.{module}"), function))
         return typer.main.get_command(one)
 
 
 app = typer.Typer(
-    cls=_Commands,
+    cls=Commands,
     add_completion=False,
     no_args_is_help=True,
     help="The reference wallet: keys here, a place in the network at a relay.",
@@ -52,11 +50,5 @@ app = typer.Typer(
 
 
 @app.callback()
-def _configure() -> None:
-    import structlog  # noqa: PLC0415 - takes long, and `--help` logs nothing
-
-    # Results go to stdout, so what the SDK logs must not.
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
-    )
+def _group() -> None:
+    """Commands are all that there is."""

@@ -7,13 +7,8 @@ from typing import Annotated, TypeAlias
 import typer
 
 from lightning_proxy.cli.visit import visit, visit_as_owner
-from lightning_proxy.cli.wallet_options import (
-    DEFAULT_FILE,
-    Json,
-    WalletFile,
-    fail,
-    public_key,
-)
+from lightning_proxy.cli.wallet_options import DEFAULT_FILE, Json, WalletFile, fail
+from lightning_proxy.cli.wallet_relay_options import public_key
 from lightning_proxy.rpc import (
     AddDevice,
     DeviceInfo,

@@ -8,25 +8,19 @@ import typer
 from msgspec import structs
 
 from lightning_proxy.cli.visit import visit
-from lightning_proxy.cli.wallet_options import (
-    DEFAULT_FILE,
+from lightning_proxy.cli.wallet_options import DEFAULT_FILE, Json, PassphraseFile, WalletFile
+from lightning_proxy.cli.wallet_relay_options import (
     Approve,
     ApproveOption,
     ChainUrl,
     DeviceKeyFile,
-    Json,
-    PassphraseFile,
     Peer,
     PolicyFile,
     RelayUrl,
     Token,
-    WalletFile,
-    find_keys,
-    load_device,
-    load_keys,
-    load_policy,
-    run,
 )
+from lightning_proxy.cli.wallet_run import run_online
+from lightning_proxy.cli.wallet_secrets import find_keys, load_device, load_keys, load_policy
 from lightning_proxy.wallet import (
     ChannelKeysRequest,
     Policy,
@@ -59,7 +53,7 @@ def connect(
     if watch:
         rules = load_policy(output, policy)
         work = _watch(output, file, keys, relay, token, rules, approve, chain, peer)
-        run(output, work, interrupted=0)
+        run_online(output, work, interrupted=0)
         return
 
     async def connect_only() -> None:
@@ -72,7 +66,7 @@ def connect(
             await record.remember_peer(session.peer.node_id, str(session.peer))
             output.connected(session)
 
-    run(output, connect_only())
+    run_online(output, connect_only())
 
 
 def watch(
@@ -101,11 +95,11 @@ def watch(
         found = find_keys(output, file, passphrase_file)
         device = load_device(output, file, device_key, found)
         if found is None:
-            run(output, _look_on(output, device, relay, token), interrupted=0)
+            run_online(output, _look_on(output, device, relay, token), interrupted=0)
             return
         keys = found
     work = _watch(output, file, keys, relay, token, rules, approve, chain, None, device)
-    run(output, work, interrupted=0)
+    run_online(output, work, interrupted=0)
 
 
 @visit

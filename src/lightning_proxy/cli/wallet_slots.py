@@ -7,19 +7,10 @@ import typer
 
 from lightning_proxy.bolt.opening import LARGE_CHANNEL_SAT, MAXIMUM_MONEY_SAT
 from lightning_proxy.cli.visit import visit
-from lightning_proxy.cli.wallet_options import (
-    DEFAULT_FILE,
-    Json,
-    PassphraseFile,
-    PolicyFile,
-    RelayUrl,
-    Token,
-    WalletFile,
-    load_keys,
-    load_policy,
-    public_key,
-    run,
-)
+from lightning_proxy.cli.wallet_options import DEFAULT_FILE, Json, PassphraseFile, WalletFile
+from lightning_proxy.cli.wallet_relay_options import PolicyFile, RelayUrl, Token, public_key
+from lightning_proxy.cli.wallet_run import run_online
+from lightning_proxy.cli.wallet_secrets import load_keys, load_policy
 from lightning_proxy.rpc import Done, RemoveSlot, SlotInfo, SlotPolicy, Slots
 from lightning_proxy.wallet import Record, Wallet, files
 from lightning_proxy.wallet.display import Output
@@ -110,7 +101,7 @@ def leave(
         ):
             output.slots(await leave_slots(wallet, record, keys, rules, wanted, count))
 
-    run(output, work())
+    run_online(output, work())
 
 
 @visit

@@ -1,6 +1,6 @@
 """`lightning-proxy wallets`: who has something at the running relay."""
 
-from lightning_proxy.api.admin import WalletRow
+from lightning_proxy.api.admin_rows import WalletRow
 from lightning_proxy.cli.admin import make
 
 

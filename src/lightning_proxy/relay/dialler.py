@@ -1,53 +1,19 @@
 """Opens the socket to a peer, if policy allows the address that its name resolves to."""
 
 import asyncio
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 from socket import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_STREAM
 
 from aiohappyeyeballs import start_connection
 
 from lightning_proxy.bolt.address import NodeAddress
-from lightning_proxy.networks import Address, is_in, network_of
-from lightning_proxy.relay.addresses import Reach, embedded, reach, same_as
+from lightning_proxy.relay.dial_policy import DialPolicy
 from lightning_proxy.relay.redial import PeerGate
 from lightning_proxy.relay.resolver import Resolver
 from lightning_proxy.relay.settings import DialSettings
 from lightning_proxy.rpc import ErrorCode, RpcError
 from lightning_proxy.transport import PeerTransport
 from lightning_proxy.transport.peer import Consumer
-
-
-class DialPolicy:
-    """Which addresses may be dialled: a relay must not be a port scanner of its own network."""
-
-    def __init__(self, settings: DialSettings, *, relay_on_loopback: bool) -> None:
-        allow_loopback = settings.allow_loopback
-        self._allow_loopback = relay_on_loopback if allow_loopback is None else allow_loopback
-        self._allow_private = settings.allow_private
-        self._allow = [network_of(network) for network in settings.allow]
-        self._deny = [network_of(network) for network in settings.deny]
-
-    def allows(self, address: Address) -> bool:
-        """Whether this resolved address may be dialled.
-
-        Policy is about where packets go: what an IPv6 address stands for counts, or may be meant by
-        it.
-        """
-        if isinstance(address, IPv6Address):
-            address = same_as(address) or address
-        meant = (address, *(embedded(address) if isinstance(address, IPv6Address) else ()))
-        if any(is_in(each, self._deny) for each in meant):
-            return False
-        if is_in(address, self._allow):
-            return True
-        match reach(address):
-            case Reach.WORLD:
-                return True
-            case Reach.PRIVATE:
-                return self._allow_private
-            case Reach.LOOPBACK:
-                return self._allow_loopback
-        return False
 
 
 class Dialler:

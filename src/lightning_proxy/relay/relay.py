@@ -18,7 +18,8 @@ from lightning_proxy.relay.book import ChannelBook
 from lightning_proxy.relay.counters import Counters
 from lightning_proxy.relay.delegation import Deadlines
 from lightning_proxy.relay.devices import Devices, LeaseKey
-from lightning_proxy.relay.dialler import Dialler, DialPolicy
+from lightning_proxy.relay.dial_policy import DialPolicy
+from lightning_proxy.relay.dialler import Dialler
 from lightning_proxy.relay.inbox import Inbox, Office
 from lightning_proxy.relay.journal import Journal
 from lightning_proxy.relay.keepalive import keep_alive

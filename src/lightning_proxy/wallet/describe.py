@@ -1,6 +1,5 @@
 """What happened to a wallet, as JSON and in words."""
 
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -39,6 +38,7 @@ from lightning_proxy.wallet.request import (
     FundingSignedRequest,
     Request,
 )
+from lightning_proxy.wallet.words import sat, short, time_of
 
 _ASKED: Final = {
     DelegationKind.FUNDING_CREATED: "{peer} accepts the channel: it is to be funded",
@@ -229,22 +229,3 @@ def _wish(request: ChannelKeysRequest) -> str:
         f"  answer before {time_of(request.deadline)}",
     )
     return "\n".join(lines)
-
-
-def sat(msat: int) -> str:
-    """An amount in satoshis, to the last millisatoshi."""
-    return f"{msat // 1000:,}.{msat % 1000:03}"
-
-
-def short(id_: bytes) -> str:
-    """Enough of a node's or a channel's id to tell it from others."""
-    text = id_.hex()
-    return f"{text[:10]}…{text[-6:]}"
-
-
-def time_of(seconds: float) -> str:
-    """Unix seconds as a date."""
-    try:
-        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
-    except (OverflowError, OSError, ValueError):
-        return "at no time"

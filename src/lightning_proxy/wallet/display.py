@@ -1,26 +1,23 @@
-"""What `lightning-proxy wallet` says: sentences for people, or JSON lines for programs."""
+"""What `lightning-proxy wallet` says of channels, of its relay, and of what happens."""
 
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-from rich.console import Console
 from rich.text import Text
 
 from lightning_proxy.bolt.features import Features
 from lightning_proxy.rpc import DeviceInfo, SessionInfo, SlotInfo, WakeTarget
-from lightning_proxy.tables import show
-from lightning_proxy.wallet.describe import describe, sat, short, time_of
-from lightning_proxy.wallet.errors import RelayError
+from lightning_proxy.wallet.describe import describe
+from lightning_proxy.wallet.printer import Printer, plain
+from lightning_proxy.wallet.words import sat, short, time_of
 
 if TYPE_CHECKING:
     # Their names are all that is wanted of them, and they take long to import.
     from lightning_proxy.wallet.events import Event
     from lightning_proxy.wallet.funding import FundingWanted
     from lightning_proxy.wallet.overview import ChannelView
-    from lightning_proxy.wallet.record import Answer
     from lightning_proxy.wallet.request import ChannelKeysRequest
     from lightning_proxy.wallet.session import Session
 
@@ -28,79 +25,23 @@ if TYPE_CHECKING:
 _OPENER: Final = "opener"
 
 
-class Output:
-    """Results go to stdout, errors and hints to stderr.
-
-    Relays and peers are strangers: what they say is shown without what a terminal would obey.
-    """
-
-    def __init__(self, json: bool) -> None:
-        self._json = json
-        self._out = Console(highlight=False, soft_wrap=True)
-        self._err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-    def result(self, value: dict[str, Any], sentence: str) -> None:
-        """One thing that happened."""
-        if self._json:
-            self._write(value)
-        else:
-            self._out.print(_text(sentence))
-
-    def hint(self, sentence: str) -> None:
-        """What the user may do better."""
-        self._err.print(_text(sentence))
-
-    def error(self, error: Exception) -> None:
-        """Why the command failed."""
-        if self._json:
-            code = error.code if isinstance(error, RelayError) else type(error).__name__
-            text = msgspec.json.encode({"error": {"code": code, "sentence": str(error)}}).decode()
-            print(text, file=sys.stderr, flush=True)
-        else:
-            self._err.print(Text("Error: ", style="bold red") + _text(str(error)))
-
-    def wallet(self, node_id: bytes, file: Path, channels: int, latest: "Iterable[Answer]") -> None:
-        """A wallet and its record."""
-        if self._json:
-            self._write(
-                {
-                    "node_id": node_id.hex(),
-                    "file": str(file),
-                    "channels_accepted": channels,
-                    "answers": [_answer(answer) for answer in latest],
-                }
-            )
-            return
-        self._out.print(_text(f"Node id            {node_id.hex()}"))
-        self._out.print(_text(f"File               {file}"))
-        self._out.print(_text(f"Channels accepted  {channels}"))
-        rows: list[Sequence[str | Text]] = []
-        for answer in latest:
-            outcome = (
-                f"answered, for channel {answer.channel_index}"
-                if answer.refusal is None
-                else f"refused: {answer.refusal}"
-            )
-            rows.append(
-                (time_of(answer.created), short(answer.peer), answer.kind.value, _text(outcome))
-            )
-        if rows:
-            show(self._out, ("when", "peer", "question", "answer"), rows)
+class Output(Printer):
+    """All that there is to say of channels, sessions, and what happens to them."""
 
     def sessions(self, sessions: list[SessionInfo]) -> None:
         """The wallet's sessions at a relay."""
-        if self._json:
+        if self.json:
             for session in sessions:
-                self._write(msgspec.to_builtins(session))
+                self.write(msgspec.to_builtins(session))
             return
         if not sessions:
-            self._out.print("No sessions.")
+            self.say("No sessions.")
             return
         columns = ("session", "peer", "state", "since", "messages", "open questions")
         rows = [
             (
                 session.session_id,
-                _text(session.peer),
+                plain(session.peer),
                 session.state.value,
                 time_of(session.created),
                 f"{session.messages_received} in, {session.messages_sent} out",
@@ -108,16 +49,16 @@ class Output:
             )
             for session in sessions
         ]
-        show(self._out, columns, rows)
+        self.table(columns, rows)
 
     def channels(self, channels: "list[ChannelView]") -> None:
         """The wallet's channels."""
-        if self._json:
+        if self.json:
             for channel in channels:
-                self._write(msgspec.to_builtins(channel))
+                self.write(msgspec.to_builtins(channel))
             return
         if not channels:
-            self._out.print("No channels.")
+            self.say("No channels.")
             return
         columns = (
             "channel",
@@ -132,28 +73,28 @@ class Output:
         )
         rows = [
             (
-                _text(channel.channel_id),
-                _text(short(bytes.fromhex(channel.peer))),
-                _text(channel.description),
+                plain(channel.channel_id),
+                plain(short(bytes.fromhex(channel.peer))),
+                plain(channel.description),
                 f"{channel.capacity_sat:,} sat",
                 _ours(channel),
                 f"{sat(channel.peer_balance_msat)} sat",
-                _text(_confirmations(channel)),
-                _text(channel.channel_type),
+                plain(_confirmations(channel)),
+                plain(channel.channel_type),
                 "us" if channel.role == _OPENER else "the peer",
             )
             for channel in channels
         ]
-        show(self._out, columns, rows)
+        self.table(columns, rows)
 
     def slots(self, slots: list[SlotInfo]) -> None:
         """Key slots at a relay."""
-        if self._json:
+        if self.json:
             for slot in slots:
-                self._write(msgspec.to_builtins(slot))
+                self.write(msgspec.to_builtins(slot))
             return
         if not slots:
-            self._out.print("No key slots.")
+            self.say("No key slots.")
             return
         columns = ("slot", "funding key", "for channels of", "peers", "types", "left", "used")
         rows: list[Sequence[str | Text]] = []
@@ -162,7 +103,7 @@ class Output:
             rows.append(
                 (
                     slot.slot_id,
-                    _text(short(bytes.fromhex(slot.funding_pubkey))),
+                    plain(short(bytes.fromhex(slot.funding_pubkey))),
                     f"{policy.min_funding_sat:,} to {policy.max_funding_sat:,} sat",
                     _listed(policy.peers, lambda each: short(bytes.fromhex(each))),
                     _listed(
@@ -173,45 +114,45 @@ class Output:
                     "" if slot.used is None else time_of(slot.used),
                 )
             )
-        show(self._out, columns, rows)
+        self.table(columns, rows)
 
     def wake_targets(self, targets: list[WakeTarget]) -> None:
         """Where the wallet is woken."""
-        if self._json:
+        if self.json:
             for target in targets:
-                self._write(msgspec.to_builtins(target))
+                self.write(msgspec.to_builtins(target))
             return
         if not targets:
-            self._out.print("Nowhere: this wallet is not woken.")
+            self.say("Nowhere: this wallet is not woken.")
             return
         columns = ("target", "by", "host", "since", "last success", "failure")
         rows = [
             (
                 target.target_id,
                 target.kind.value,
-                _text(target.host),
+                plain(target.host),
                 time_of(target.created),
                 "" if target.last_success is None else time_of(target.last_success),
-                _text(target.failure or ""),
+                plain(target.failure or ""),
             )
             for target in targets
         ]
-        show(self._out, columns, rows)
+        self.table(columns, rows)
 
     def devices(self, devices: list[DeviceInfo]) -> None:
         """The wallet's devices."""
-        if self._json:
+        if self.json:
             for device in devices:
-                self._write(msgspec.to_builtins(device))
+                self.write(msgspec.to_builtins(device))
             return
         if not devices:
-            self._out.print("No devices but the node key's.")
+            self.say("No devices but the node key's.")
             return
         columns = ("key", "name", "may", "sockets", "since", "revoked")
         rows = [
             (
                 device.device_key,
-                _text(device.name),
+                plain(device.name),
                 ", ".join(device.rights),
                 str(device.sockets),
                 time_of(device.created),
@@ -219,7 +160,7 @@ class Output:
             )
             for device in devices
         ]
-        show(self._out, columns, rows)
+        self.table(columns, rows)
 
     def offered(self, temporary_id: bytes, session: "Session") -> None:
         """A channel was offered to a peer."""
@@ -288,23 +229,9 @@ class Output:
         """Something that happened to the wallet."""
         self.result(*describe(event))
 
-    def _write(self, value: dict[str, Any]) -> None:
-        print(msgspec.json.encode(value).decode(), flush=True)
-
-
-def _answer(answer: "Answer") -> dict[str, Any]:
-    return {
-        "delegation_id": answer.delegation_id,
-        "kind": answer.kind.value,
-        "peer": answer.peer.hex(),
-        "created": answer.created,
-        "channel_index": answer.channel_index,
-        "refusal": answer.refusal,
-    }
-
 
 def _listed(values: list[str] | None, show: Callable[[str], str]) -> Text:
-    return _text("any" if values is None else "\n".join(map(show, values)))
+    return plain("any" if values is None else "\n".join(map(show, values)))
 
 
 def _ours(channel: "ChannelView") -> str:
@@ -321,7 +248,3 @@ def _confirmations(channel: "ChannelView") -> str:
         return f"unknown of {needed}"
     seen = "not seen" if funding.confirmations is None else funding.confirmations
     return f"{seen} of {needed} (by the {funding.source})"
-
-
-def _text(text: str) -> Text:
-    return Text("".join(char if char.isprintable() or char == "\n" else "?" for char in text))

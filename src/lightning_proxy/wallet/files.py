@@ -2,14 +2,11 @@
 
 from pathlib import Path
 
-from lightning_proxy.wallet import keystore
+from lightning_proxy.wallet import database, keystore
+from lightning_proxy.wallet.keyfile import record_path
 from lightning_proxy.wallet.keys import WalletKeys
-from lightning_proxy.wallet.record import Record
 
-
-def record_path(path: Path) -> Path:
-    """Where the record of the wallet in this file is: beside it."""
-    return path.with_name(f"{path.name}.record")
+__all__ = ["create", "record_path"]
 
 
 def create(
@@ -21,7 +18,7 @@ def create(
     """
     keys = keys or WalletKeys.generate()
     # The record first: keys without their record can't be used, and a record alone hurts nobody.
-    Record.create(record_path(path), keys.node_id)
+    database.create(record_path(path), keys.node_id, 0)
     try:
         keystore.create(path, keys, passphrase, cost=cost or keystore.DEFAULT_COST)
     except BaseException:

@@ -14,8 +14,7 @@ from lightning_proxy.bolt.derivation import FIRST_COMMITMENT_INDEX, per_commitme
 from lightning_proxy.bolt.keys import sign_message
 from lightning_proxy.rpc import Authenticate, authentication_text
 from lightning_proxy.transport.handshake import Initiator
-
-SEED_SIZE: Final = 32
+from lightning_proxy.wallet.keyfile import SEED_SIZE
 
 _SALT: Final = b"lightning-proxy wallet v1"
 # Sixteen bytes more than the group order has make the reduction's bias too small to matter.

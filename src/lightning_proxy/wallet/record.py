@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Final, Self, TypeVar
 
 import msgspec
 
@@ -15,7 +15,8 @@ from lightning_proxy.bolt.channel import Channel, Entry
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.features import Features
 from lightning_proxy.rpc import DelegationKind, Slot
-from lightning_proxy.wallet import database
+from lightning_proxy.wallet import answers, database
+from lightning_proxy.wallet.answers import Answer
 from lightning_proxy.wallet.request import Refusal, Request
 
 #: Refusals, and answers that only repeat the record, that are remembered; an older one that comes
@@ -26,20 +27,6 @@ _REPEATS_KEPT: Final = 1000
 _UNFUNDED_FOR: Final = 86_400.0
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What was answered to a delegation: `answer` (the result's JSON) or `refusal` (the reason)."""
-
-    delegation_id: str
-    kind: DelegationKind
-    digest: bytes
-    peer: bytes
-    created: float
-    channel_index: int | None
-    answer: bytes | None
-    refusal: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,10 +286,7 @@ class Record:
 
     async def latest(self, count: int) -> list[Answer]:
         """The last answers and refusals, newest first."""
-        query = f"{_SELECT} ORDER BY sequence DESC LIMIT ?"
-        return await self._run(
-            lambda: [_answer_of(row) for row in self._database.execute(query, (count,))]
-        )
+        return await self._run(lambda: answers.latest(self._database, count))
 
     # ---- channels ----
 
@@ -321,12 +305,7 @@ class Record:
 
     async def channel_indices(self) -> list[int]:
         """Every channel index that a channel has, ascending."""
-        query = (
-            "SELECT channel_index FROM channels UNION SELECT channel_index FROM answers "
-            "WHERE channel_index IS NOT NULL UNION SELECT channel_index FROM slots "
-            "WHERE used IS NOT NULL ORDER BY 1"
-        )
-        return await self._run(lambda: [row[0] for row in self._database.execute(query)])
+        return await self._run(lambda: answers.channel_indices(self._database))
 
     # ---- peers ----
 
@@ -350,9 +329,7 @@ class Record:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _find(self, delegation_id: str) -> Answer | None:
-        query = f"{_SELECT} WHERE delegation_id = ?"
-        row = self._database.execute(query, (delegation_id,)).fetchone()
-        return None if row is None else _answer_of(row)
+        return answers.find(self._database, delegation_id)
 
     def _answer(self, request: Request, make_answer: MakeAnswer) -> Answer:
         with database.transaction(self._database):
@@ -412,13 +389,3 @@ class Record:
             answer,
             refusal,
         )
-
-
-_SELECT: Final = (
-    "SELECT delegation_id, kind, digest, peer, created, channel_index, answer, refusal FROM answers"
-)
-
-
-def _answer_of(row: tuple[Any, ...]) -> Answer:
-    delegation_id, kind, *rest = row
-    return Answer(delegation_id, DelegationKind(kind), *rest)

@@ -17,12 +17,13 @@ from lightning_proxy.bolt.features import Features
 from lightning_proxy.bolt.opening import check_open_channel
 from lightning_proxy.chain import BroadcastRejected, ChainError
 from lightning_proxy.wallet import steps
+from lightning_proxy.wallet.answers import Answer
 from lightning_proxy.wallet.confirmations import OwnChain
 from lightning_proxy.wallet.errors import FundingError
 from lightning_proxy.wallet.funding import Funder, FundingWanted, read_funding
 from lightning_proxy.wallet.keys import WalletKeys
 from lightning_proxy.wallet.policy import Policy
-from lightning_proxy.wallet.record import Answer, Ledger, MakeAnswer, Record, StoredChannel
+from lightning_proxy.wallet.record import Ledger, MakeAnswer, Record, StoredChannel
 from lightning_proxy.wallet.request import (
     ChannelKeysRequest,
     ChannelReadyRequest,

@@ -9,7 +9,8 @@ import pytest
 
 from lightning_proxy.bolt.address import NodeAddress
 from lightning_proxy.relay import DialSettings
-from lightning_proxy.relay.dialler import Dialler, DialPolicy
+from lightning_proxy.relay.dial_policy import DialPolicy
+from lightning_proxy.relay.dialler import Dialler
 from lightning_proxy.rpc import ErrorCode, RpcError
 from tests.support import name_server
 from tests.unit.bolt.samples import OPEN_CHANNEL

@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from lightning_proxy.relay import DialSettings
-from lightning_proxy.relay.dialler import DialPolicy
+from lightning_proxy.relay.dial_policy import DialPolicy
 from tests.support.data import load_json
 
 PUBLIC = ["1.1.1.1", "8.8.8.8", "2606:4700::1111", "::ffff:1.1.1.1", "2002:808:808::1"]

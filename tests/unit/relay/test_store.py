@@ -5,6 +5,8 @@ What takes `where` holds on any database: tests/interop/test_postgresql.py runs 
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +14,9 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, select
 
 from lightning_proxy.bolt.channel import Entry
@@ -24,6 +28,7 @@ from lightning_proxy.relay.store import (
     Database,
     StoredChannel,
     StoreError,
+    migrations,
     tables,
 )
 
@@ -249,3 +254,25 @@ def test_a_url_that_is_none_is_told_without_its_password(url: str) -> None:
     with pytest.raises(ValueError, match="database") as failure:
         Database(url)
     assert "hunter2" not in str(failure.value)
+
+
+def test_the_newest_migration_is_known_without_alembic() -> None:
+    config = Config()
+    config.set_main_option("script_location", "lightning_proxy.relay.store:migrations")
+    assert migrations.newest() == ScriptDirectory.from_config(config).get_current_head()
+
+
+def test_alembic_is_for_migrations_only(path: Path) -> None:
+    program = (
+        "import asyncio, sys\n"
+        "from lightning_proxy.relay.store import Database\n"
+        "async def main():\n"
+        "    async with Database(sys.argv[1]):\n"
+        "        print('alembic' in sys.modules, 'mako' in sys.modules)\n"
+        "asyncio.run(main())\n"
+    )
+    run = (sys.executable, "-c", program, str(path))
+    said = [
+        subprocess.run(run, capture_output=True, text=True, check=True).stdout for _ in range(2)
+    ]
+    assert said == ["True True\n", "False False\n"]

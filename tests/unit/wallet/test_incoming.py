@@ -15,7 +15,8 @@ from lightning_proxy.bolt.features import Feature, Features
 from lightning_proxy.bolt.messages import AcceptChannel, FundingCreated, decode
 from lightning_proxy.rpc import DelegationKind, FundingSeen
 from lightning_proxy.wallet import record as record_module
-from lightning_proxy.wallet.record import Answer, MakeAnswer, Record
+from lightning_proxy.wallet.answers import Answer
+from lightning_proxy.wallet.record import MakeAnswer, Record
 from lightning_proxy.wallet.request import Refusal, Request, read_request
 from lightning_proxy.wallet.signer import KeySigner
 from tests.unit.wallet.openings import KEYS, POLICY, Opening, SigningWallet

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import structlog
-from sqlalchemy import Connection, Insert, Table, event, inspect, select
+from sqlalchemy import Connection, Insert, Table, event, inspect, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
-from lightning_proxy.relay.store import tables
+from lightning_proxy.relay.store import migrations, tables
 from lightning_proxy.relay.store.where import IN_MEMORY, is_url, parse_url
 
 _log = structlog.get_logger()
@@ -25,6 +25,8 @@ _APPLICATION_ID: Final = 0x4C505352  # "LPSR"
 #: SQLite's `user_version` before there were migrations, and what those call that state.
 _BEFORE_MIGRATIONS: Final = 1
 _FIRST_REVISION: Final = "0001"
+#: Where Alembic writes down how far a database has come.
+_VERSIONS: Final = "alembic_version"
 #: Seconds; a relay that is just going away lets go within that.
 _BUSY_TIMEOUT: Final = 1.0
 #: Seconds that PostgreSQL gets for a connection, and for a statement.
@@ -288,17 +290,24 @@ def _begin(connection: Connection) -> None:
 
 def _migrate(connection: Connection) -> None:
     """Bring the schema to what this version needs, inside the caller's transaction."""
-    # It takes long to import, and is of use for a moment.
+    present = inspect(connection).get_table_names()
+    if _VERSIONS in present and _revision(connection) == migrations.newest():
+        return
+    # It takes long to import and much memory for good, and is of use for a moment.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", "lightning_proxy.relay.store:migrations")
     config.attributes["connection"] = connection
-    present = inspect(connection).get_table_names()
-    if "alembic_version" not in present and tables.channels.name in present:
+    if _VERSIONS not in present and tables.channels.name in present:
         command.stamp(config, _FIRST_REVISION)
     command.upgrade(config, "head")
+
+
+def _revision(connection: Connection) -> str | None:
+    revision = connection.execute(text(f"SELECT version_num FROM {_VERSIONS}")).scalar()  # noqa: S608 - ours
+    return None if revision is None else str(revision)
 
 
 async def _pragma(connection: AsyncConnection, name: str) -> int:

@@ -16,7 +16,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from lightning_proxy.http import Dropped, noting_reuse, once
-from lightning_proxy.relay.dialler import DialPolicy
+from lightning_proxy.relay.dial_policy import DialPolicy
 from lightning_proxy.relay.resolver import Resolver
 from lightning_proxy.relay.text import printable
 from lightning_proxy.relay.wake.adapter import Delivered, Failed, Gone, Outcome

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 import structlog
 
 from lightning_proxy.relay.buckets import Buckets
-from lightning_proxy.relay.dialler import DialPolicy
+from lightning_proxy.relay.dial_policy import DialPolicy
 from lightning_proxy.relay.resolver import Resolver
 from lightning_proxy.relay.store import Database, StoreError
 from lightning_proxy.relay.store.wakes import WakeStore

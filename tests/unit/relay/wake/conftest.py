@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lightning_proxy.relay import DialSettings
-from lightning_proxy.relay.dialler import DialPolicy
+from lightning_proxy.relay.dial_policy import DialPolicy
 from lightning_proxy.relay.resolver import Resolver
 from lightning_proxy.relay.store import Database
 from lightning_proxy.relay.wake.settings import WakeSettings

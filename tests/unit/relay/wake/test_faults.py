@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_proxy.relay import DialSettings
-from lightning_proxy.relay.dialler import DialPolicy
+from lightning_proxy.relay.dial_policy import DialPolicy
 from lightning_proxy.relay.resolver import Resolver
 from lightning_proxy.relay.wake.adapter import Delivered, Failed
 from lightning_proxy.relay.wake.http import GuardedHttp
