@@ -3,13 +3,18 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The releases that were tried together; `make lock` takes newer ones. The package itself is flexible.
 LOWEST := .venv-lowest
-INSTALL = $(BIN)/pip install --quiet --constraint constraints.txt
+# The releases that were tried together, by hash, for every Python and system that the package is
+# for; `make lock` takes newer ones. The package itself is flexible.
+LOCKS := requirements/build.lock requirements/dev.lock requirements/test.lock
+INSTALL = $(BIN)/pip install --quiet --require-hashes
+# Nothing of this machine stands in the locks, nor what Python they were made with.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-emit-index-url --custom-compile-command "make lock"
 SOURCES := pyproject.toml setup.py $(wildcard src/lightning_proxy/transport/*.p[yx][xd]) \
 	$(wildcard src/lightning_proxy/transport/kernel/*.[ch])
 
-.PHONY: help demo test lint format interop soak bench wheel lock lowest clean
+.PHONY: help demo test lint format interop soak bench wheel pythons lock lowest clean
 
 help:
 	@echo "make demo     the main job, on this machine, in seconds"
@@ -20,7 +25,8 @@ help:
 	@echo "make soak     kills the relay 200 times under load, and looks for what got lost (minutes)"
 	@echo "make bench    the benchmarks: benchmarks/RESULTS.md, results.json and plots (15 minutes)"
 	@echo "make wheel    sdist and wheel in dist/, installed and tested away from here"
-	@echo "make lock     constraints.txt anew: the newest releases that go together"
+	@echo "make pythons  test and wheel with the oldest and the newest Python that there are here"
+	@echo "make lock     requirements/*.lock anew: the newest releases that go together"
 	@echo "make lowest   the fast tests with the oldest releases that pyproject.toml allows"
 	@echo "make clean    remove .venv and what was built"
 
@@ -31,25 +37,27 @@ $(BIN)/python:
 		|| { rm -rf $(VENV); echo "Python's venv module is needed (on Debian: apt install python3-venv python3-dev)"; exit 1; }
 
 # Editable, so that tests run on the sources; without isolation, so that a rebuild takes seconds.
-$(VENV)/.ready: $(SOURCES) constraints.txt | $(BIN)/python
-	$(INSTALL) --upgrade pip setuptools cython
-	$(INSTALL) --no-build-isolation --editable '.[dev]'
+$(VENV)/.ready: $(SOURCES) $(LOCKS) | $(BIN)/python
+	$(INSTALL) --requirement requirements/build.lock
+	$(INSTALL) --no-build-isolation --requirement requirements/dev.lock
+	$(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .
 	@touch $@
 
+# Needs no lock that is right: one that lacks something is why it is called. dev.lock has all.
 lock: $(BIN)/python
-	$(BIN)/pip install --quiet --upgrade uv
-	echo pip | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-		--extra dev --no-header --no-annotate --no-emit-index-url --output-file constraints.txt \
-		pyproject.toml -
+	$(BIN)/pip install --quiet uv
+	$(LOCK) --upgrade --extra dev --group build --group lock pyproject.toml --output-file requirements/dev.lock
+	$(LOCK) --constraints requirements/dev.lock --extra test pyproject.toml --output-file requirements/test.lock
+	$(LOCK) --constraints requirements/dev.lock --group build --output-file requirements/build.lock
 
 # With the oldest releases that pyproject.toml allows: what it says has to be true.
-lowest: $(BIN)/python
-	$(BIN)/pip install --quiet uv
+lowest: $(VENV)/.ready
 	rm -rf $(LOWEST)
-	$(BIN)/python -m venv $(LOWEST)
-	echo pip | $(BIN)/uv pip compile --quiet --resolution lowest-direct --extra test --no-header \
-		--no-annotate --no-emit-index-url --output-file $(LOWEST)/lowest.txt pyproject.toml -
-	$(LOWEST)/bin/pip install --quiet --constraint $(LOWEST)/lowest.txt '.[test]'
+	$(BIN)/python -m venv --without-pip $(LOWEST)
+	$(BIN)/uv pip compile --quiet --resolution lowest-direct --python $(LOWEST)/bin/python --extra test \
+		--no-annotate --no-emit-index-url pyproject.toml --output-file $(LOWEST)/lowest.txt
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --requirement $(LOWEST)/lowest.txt
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --no-deps --editable .
 	$(LOWEST)/bin/python -m pytest --numprocesses auto --dist worksteal tests/unit tests/vectors tests/fuzz
 
 demo: $(VENV)/.ready
@@ -82,6 +90,9 @@ bench: $(VENV)/.ready
 
 wheel: $(VENV)/.ready
 	$(BIN)/python -m tools.wheel
+
+pythons:
+	.ci/pythons
 
 clean:
 	rm -rf $(VENV) $(LOWEST) build dist src/*.egg-info

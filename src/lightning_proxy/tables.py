@@ -4,11 +4,18 @@ Ids are to be copied, so nothing is ever cut off.
 """
 
 from collections.abc import Sequence
+from textwrap import TextWrapper
+from typing import Final
 
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
+
+#: Wider than any table of ours.
+_MEASURED: Final = 10_000
+#: Between a name and what it has.
+_GAP: Final = 2
 
 
 def show(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
@@ -25,12 +32,12 @@ def show(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str |
         if number:
             console.print()
         for name, cell in zip(columns, row, strict=True):
-            text = cell if isinstance(cell, Text) else Text(cell)
-            lines = text.split("\n") or [Text()]
-            for at, line in enumerate(lines):
-                label = Text(f"{'' if at else name:<{width}}  ", style="bold")
+            for at, line in enumerate(_lines(str(cell), console.width - width - _GAP)):
+                label = Text(f"{'' if at else name:<{width + _GAP}}", style="bold")
                 console.print(label + line, soft_wrap=True)
 
 
-#: Wider than any table of ours.
-_MEASURED = 10_000
+def _lines(text: str, width: int) -> list[str]:
+    """Broken between words; what has none and is longer stays whole."""
+    wrapping = TextWrapper(max(width, 1), break_long_words=False, break_on_hyphens=False)
+    return [line for each in text.split("\n") for line in wrapping.wrap(each) or [""]]

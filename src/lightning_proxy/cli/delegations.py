@@ -1,24 +1,29 @@
 """`lightning-proxy delegations`: what the running relay waits for its wallets to answer."""
 
+from typing import Final
+
 from lightning_proxy.api.admin_rows import DelegationRow
 from lightning_proxy.cli.admin import make
 
+COLUMNS: Final = ("delegation", "kind", "wallet", "peer", "channel", "time left")
 
-def _row(row: DelegationRow) -> tuple[str, ...]:
+
+def row(of: DelegationRow) -> tuple[str, ...]:
+    """What is shown of one."""
     return (
-        row.id,
-        row.kind,
-        row.wallet,
-        row.peer,
-        row.channel_id,
-        f"{row.remaining:.0f} s",
+        of.id,
+        of.kind,
+        of.wallet,
+        of.peer,
+        of.channel_id,
+        f"{of.remaining:.0f} s",
     )
 
 
 app = make(
     "delegations",
     DelegationRow,
-    ("delegation", "kind", "wallet", "peer", "channel", "time left"),
-    _row,
+    COLUMNS,
+    row,
     "List the questions that wait for an answer of a wallet's.",
 )

@@ -1,15 +1,31 @@
 """`lightning-proxy sessions`: the connections to peers that the running relay holds."""
 
+from typing import Final
+
 from lightning_proxy.api.admin_rows import SessionRow
 from lightning_proxy.cli.admin import make
 
+COLUMNS: Final = (
+    "session",
+    "wallet",
+    "peer",
+    "at",
+    "state",
+    "presence",
+    "received",
+    "sent",
+    "questions",
+)
 
-def _row(row: SessionRow) -> tuple[str, ...]:
-    session = row.session
+
+def row(of: SessionRow) -> tuple[str, ...]:
+    """What is shown of one."""
+    session = of.session
     return (
         session.session_id,
-        row.wallet or "(nobody's yet)",
-        session.peer,
+        of.wallet or "(nobody's yet)",
+        # Apart each fits a line of 80 columns.
+        *session.peer.partition("@")[::2],
         session.state,
         session.presence,
         f"{session.messages_received:,}",
@@ -21,7 +37,7 @@ def _row(row: SessionRow) -> tuple[str, ...]:
 app = make(
     "sessions",
     SessionRow,
-    ("session", "wallet", "peer", "state", "presence", "received", "sent", "open questions"),
-    _row,
+    COLUMNS,
+    row,
     "List the sessions that the running relay holds.",
 )

@@ -1,30 +1,35 @@
 """`lightning-proxy wallets`: who has something at the running relay."""
 
+from typing import Final
+
 from lightning_proxy.api.admin_rows import WalletRow
 from lightning_proxy.cli.admin import make
 
+COLUMNS: Final = (
+    *("wallet", "is", "sockets", "sessions", "questions", "bytes queued"),
+    *("wake targets", "free slots", "devices"),
+)
 
-def _row(row: WalletRow) -> tuple[str, ...]:
+
+def row(of: WalletRow) -> tuple[str, ...]:
+    """What is shown of one."""
     return (
-        row.node_id,
-        "there" if row.sockets else "away",
-        str(row.sockets),
-        str(row.sessions),
-        str(row.open_delegations),
-        f"{row.queued_bytes:,}",
-        str(row.wake_targets),
-        str(row.free_slots),
-        str(row.devices),
+        of.node_id,
+        "there" if of.sockets else "away",
+        str(of.sockets),
+        str(of.sessions),
+        str(of.open_delegations),
+        f"{of.queued_bytes:,}",
+        str(of.wake_targets),
+        str(of.free_slots),
+        str(of.devices),
     )
 
 
 app = make(
     "wallets",
     WalletRow,
-    (
-        *("wallet", "is", "sockets", "sessions", "open questions", "bytes waiting"),
-        *("wake targets", "free slots", "devices"),
-    ),
-    _row,
+    COLUMNS,
+    row,
     "List the wallets that have something at the running relay.",
 )

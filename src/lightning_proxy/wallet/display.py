@@ -37,11 +37,12 @@ class Output(Printer):
         if not sessions:
             self.say("No sessions.")
             return
-        columns = ("session", "peer", "state", "since", "messages", "open questions")
+        columns = ("session", "peer", "at", "state", "since", "messages", "questions")
         rows = [
             (
                 session.session_id,
-                plain(session.peer),
+                # Apart each fits a line of 80 columns.
+                *map(plain, session.peer.partition("@")[::2]),
                 session.state.value,
                 time_of(session.created),
                 f"{session.messages_received} in, {session.messages_sent} out",

@@ -70,9 +70,9 @@ class Printer:
                 }
             )
             return
-        self._out.print(plain(f"Node id            {node_id.hex()}"))
-        self._out.print(plain(f"File               {file}"))
-        self._out.print(plain(f"Channels accepted  {channels}"))
+        self._out.print(plain(f"Node id   {node_id.hex()}"))
+        self._out.print(plain(f"File      {file}"))
+        self._out.print(plain(f"Channels  {channels} accepted"))
         rows: list[Sequence[str | Text]] = []
         for answer in latest:
             outcome = (

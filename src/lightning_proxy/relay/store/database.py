@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 import structlog
 from sqlalchemy import Connection, Insert, Table, event, inspect, select, text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
@@ -135,6 +135,9 @@ class Database:
     def insert_new(self, table: Table) -> Insert:
         """An INSERT that leaves rows alone that are there."""
         if self._is_postgresql:
+            # Memory that who has SQLite need not spend.
+            from sqlalchemy.dialects import postgresql  # noqa: PLC0415
+
             return postgresql.insert(table).on_conflict_do_nothing()
         return sqlite.insert(table).on_conflict_do_nothing()
 
