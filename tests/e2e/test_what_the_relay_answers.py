@@ -1,11 +1,12 @@
 """The table "What the relay does by itself", line by line."""
 
 import asyncio
+import gc
 
 import pytest
 from structlog.testing import capture_logs
 
-from lightning_proxy.api import ApiSettings
+from lightning_proxy.api import ApiSettings, Server
 from lightning_proxy.api.limits import LimitSettings
 from lightning_proxy.bolt import messages
 from lightning_proxy.bolt.chains import CHAIN_HASHES
@@ -445,6 +446,22 @@ async def test_the_peer_going_away_voids_the_delegation(
     assert (await wallet.event("closed"))["session_id"] == session_id
     await wallet.answer(delegation, channel_keys())
     assert (await wallet.event("rejected"))["code"] == "delegation_over"
+
+
+async def test_a_wallet_that_asks_and_hangs_up_at_once_leaves_nothing_begun(
+    server: Server,
+) -> None:
+    """RFC 6455 frames in one read: what was asked for is given up before it began."""
+    async with raw_wallet(server.url) as wallet:
+        request = b'{"jsonrpc":"2.0","id":1,"method":"channels","params":{}}'
+        unmasked = bytes(4)
+        text = bytes([0x81, 0x80 | len(request)]) + unmasked + request
+        close = b"\x88\x82" + unmasked + (1000).to_bytes(2, "big")
+        wallet.write(text + close)
+        await asyncio.wait_for(wallet.ended.wait(), 10)
+    while list(server.relay.inboxes()):
+        await asyncio.sleep(0.01)
+    gc.collect()
 
 
 async def test_a_wallet_that_never_comes_back_is_forgotten(peer: ScriptedPeer) -> None:

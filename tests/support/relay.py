@@ -145,6 +145,12 @@ class RawWallet:
         """Take bytes again."""
         self._protocol.resume_reading()
 
+    def write(self, data: bytes) -> None:
+        """Send bytes as they are, in one piece: frames of one's own making."""
+        transport = self._protocol.transport
+        assert transport is not None
+        transport.write(data)
+
     @property
     def _protocol(self) -> BaseProtocol:
         connection = self.socket._response.connection

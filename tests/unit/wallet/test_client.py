@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
@@ -900,6 +901,16 @@ async def test_who_stores_messages_first_acknowledges_them(relay: ScriptedRelay)
         request_id, _ = await at.socket.hear_request("close")
         await at.socket.say(id=request_id, result={})
         await closing
+
+
+async def test_who_leaves_at_the_first_message_leaves_nothing_begun(relay: ScriptedRelay) -> None:
+    """The acknowledgement is an errand that ends before it began: no coroutine is left behind."""
+    async with joined(relay, sessions=[READY]) as at:
+        await at.socket.say(method="message", params=told(7))
+        async for event in at.wallet.events():
+            if isinstance(event, MessageReceived):
+                break
+    gc.collect()
 
 
 async def test_positions_of_another_inbox_begin_anew(relay: ScriptedRelay) -> None:
