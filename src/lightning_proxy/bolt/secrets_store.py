@@ -11,6 +11,9 @@ _SECRET_SIZE: Final = 32
 _ENTRY_SIZE: Final = _INDEX_SIZE + _SECRET_SIZE
 _INDEX_BITS: Final = 48
 
+#: BOLT #2: what `channel_reestablish` has in a secret's place while nothing was revoked.
+NO_SECRET: Final = bytes(_SECRET_SIZE)
+
 
 class SecretsStore:
     """The peer's `per_commitment_secret`s, from index 2^48 - 1 downwards without a gap.

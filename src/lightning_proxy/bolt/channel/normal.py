@@ -5,7 +5,7 @@ the relay takes what the wallet answers, the wallet what it is about to answer.
 """
 
 from hmac import compare_digest
-from typing import Final, Protocol
+from typing import Protocol
 
 from coincurve import PrivateKey
 from msgspec import structs
@@ -40,7 +40,7 @@ def take(
     raw: bytes,
     message: Message | None = None,
     *,
-    check: "CheckCommitment | None" = None,
+    check: CheckCommitment | None = None,
 ) -> Snapshot:
     """What the channel is once the sender said this; raises `BoltError`, and nothing has changed.
 
@@ -161,7 +161,3 @@ def _sign(changes: Changes) -> Changes:
 
 def _countersign(changes: Changes) -> Changes:
     return structs.replace(changes, acked=(), countersigned=changes.countersigned + changes.acked)
-
-
-#: Empty secrets: nothing was revoked.
-NO_SECRET: Final = bytes(32)

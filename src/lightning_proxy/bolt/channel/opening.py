@@ -36,12 +36,12 @@ from lightning_proxy.bolt.opening import (
     check_open_channel,
 )
 from lightning_proxy.bolt.scripts import funding_script, p2wsh
+from lightning_proxy.bolt.secrets_store import NO_SECRET
 
 #: The numbers of a channel that has its first commitments only (BOLT #2, `channel_reestablish`).
 _FIRST_COMMITMENT: Final = 0
 _NEXT_COMMITMENT: Final = 1
 _NO_REVOCATION: Final = 0
-_NO_SECRET: Final = bytes(32)
 
 M = TypeVar("M", bound=Message)
 
@@ -259,7 +259,7 @@ class Channel:
             channel_id=self.channel_id,
             next_commitment_number=_NEXT_COMMITMENT,
             next_revocation_number=_NO_REVOCATION,
-            your_last_per_commitment_secret=_NO_SECRET,
+            your_last_per_commitment_secret=NO_SECRET,
             my_current_per_commitment_point=self._first_point(self.role),
         )
 
@@ -419,7 +419,7 @@ class Channel:
         ):
             if (number := getattr(message, field)) != wanted:
                 raise RequirementError(field, f"{number}, and {wanted} is where this channel is")
-        if message.your_last_per_commitment_secret != _NO_SECRET:
+        if message.your_last_per_commitment_secret != NO_SECRET:
             raise RequirementError("your_last_per_commitment_secret", "nothing was revoked yet")
         if not is_point(message.my_current_per_commitment_point):
             raise RequirementError("my_current_per_commitment_point", "no point of secp256k1")

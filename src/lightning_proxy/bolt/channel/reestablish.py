@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from lightning_proxy.bolt.channel.normal import NO_SECRET
 from lightning_proxy.bolt.channel.snapshot import SideState, Snapshot
 from lightning_proxy.bolt.channel.terms import terms_of
 from lightning_proxy.bolt.channel.updates import dropped
@@ -16,7 +15,7 @@ from lightning_proxy.bolt.derivation import FIRST_COMMITMENT_INDEX
 from lightning_proxy.bolt.errors import BoltError, RequirementError, UnexpectedMessage
 from lightning_proxy.bolt.keys import is_point
 from lightning_proxy.bolt.messages import ChannelReestablish
-from lightning_proxy.bolt.secrets_store import SecretsStore
+from lightning_proxy.bolt.secrets_store import NO_SECRET, SecretsStore
 
 
 class Behind(BoltError):

@@ -20,14 +20,13 @@ from lightning_proxy.bolt.messages import (
     UpdateFulfillHtlc,
     decode,
 )
+from lightning_proxy.bolt.onion.codes import FailureFlag, flags_of
 
 Removal = UpdateFulfillHtlc | UpdateFailHtlc | UpdateFailMalformedHtlc
 Update = UpdateAddHtlc | Removal | UpdateFee
 
 #: BOLT #2: from here on a number is a time, not a height.
 _CLTV_LIMIT: Final = 500_000_000
-#: BOLT #4: the bit of a failure code that says that the onion could not be read.
-_BADONION: Final = 0x8000
 #: BOLT #2: what the opener keeps ready so that a fee that doubles does not lock the channel up.
 _FEE_BUFFER: Final = 2
 
@@ -161,7 +160,9 @@ def _check_removal(snapshot: Snapshot, sender: Role, update: Removal) -> None:
         and sha256(update.payment_preimage).digest() != htlc.payment_hash
     ):
         raise RequirementError("payment_preimage", "not that of the payment_hash")
-    if isinstance(update, UpdateFailMalformedHtlc) and not update.failure_code & _BADONION:
+    if isinstance(update, UpdateFailMalformedHtlc) and FailureFlag.BADONION not in flags_of(
+        update.failure_code
+    ):
         raise RequirementError("failure_code", "BADONION is not set")
 
 
