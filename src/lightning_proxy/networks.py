@@ -1,4 +1,4 @@
-"""Addresses and networks as settings name them, compared by what they are, not by their spelling.
+"""Addresses, networks and host names, compared by what they are, not by their spelling.
 
 A socket of both families shows an IPv4 client as `::ffff:192.0.2.1`.
 """
@@ -13,6 +13,8 @@ from ipaddress import (
     ip_network,
 )
 from typing import Final, TypeAlias
+
+import idna
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -40,6 +42,14 @@ def network_of(text: str) -> Network:
         if mapped is not None:
             return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
     return network
+
+
+def ascii_name(name: str) -> str:
+    """A host's name as it is dialled; raises `ValueError` (`idna.IDNAError`) for one that is none.
+
+    As browsers read names: IDNA 2003, which Python's own codec is, makes another of "faß".
+    """
+    return name if name.isascii() else idna.encode(name, uts46=True).decode("ascii")
 
 
 def is_in(address: Address, networks: Iterable[Network]) -> bool:

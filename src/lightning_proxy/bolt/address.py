@@ -6,10 +6,9 @@ from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final
 
-import idna
-
 from lightning_proxy.bolt.errors import AddressError
 from lightning_proxy.bolt.keys import is_point
+from lightning_proxy.networks import ascii_name
 
 #: BOLT #1: the port of Lightning.
 DEFAULT_PORT: Final = 9735
@@ -107,9 +106,8 @@ def _dns_name(host: str) -> str:
     if len(host) > _MAXIMUM_HOST + 1:
         raise AddressError(f"a host name has at most {_MAXIMUM_HOST} characters, not {len(host)}")
     try:
-        # As browsers read names: IDNA 2003, which Python's own codec is, makes another of "faß".
-        name = host if host.isascii() else idna.encode(host, uts46=True).decode("ascii")
-    except idna.IDNAError:
+        name = ascii_name(host)
+    except ValueError:
         raise AddressError(f"{_shown(host)} is no host name") from None
     name = name.lower().removesuffix(".")
     labels = name.split(".")

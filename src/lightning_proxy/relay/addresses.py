@@ -9,7 +9,7 @@ from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
-from lightning_proxy.networks import Address
+from lightning_proxy.networks import Address, is_in
 
 _SPECIAL4: Final = tuple(
     map(
@@ -78,9 +78,9 @@ def reach(address: Address) -> Reach:
     if isinstance(address, IPv4Address):
         if address in _LOOPBACK4:
             return Reach.LOOPBACK
-        if any(address in network for network in _NOWHERE4):
+        if is_in(address, _NOWHERE4):
             return Reach.NOWHERE
-        return Reach.PRIVATE if any(address in net for net in _SPECIAL4) else Reach.WORLD
+        return Reach.PRIVATE if is_in(address, _SPECIAL4) else Reach.WORLD
     if (same := same_as(address)) is not None:
         return reach(same)
     return max([_own_reach6(address), *map(reach, embedded(address))])
@@ -99,7 +99,7 @@ def embedded(address: IPv6Address) -> Iterator[IPv4Address]:
     Some of any address's last bytes may look like one: that costs it nothing unless they lead near.
     """
     packed = address.packed
-    if any(address in network for network in _EMBEDDING) and int(address) > 1:
+    if is_in(address, _EMBEDDING) and int(address) > 1:
         yield IPv4Address(packed[-4:])
     if address in _6TO4:
         yield IPv4Address(packed[2:6])
@@ -113,7 +113,7 @@ def embedded(address: IPv6Address) -> Iterator[IPv4Address]:
 def _own_reach6(address: IPv6Address) -> Reach:
     if address == _LOOPBACK6:
         return Reach.LOOPBACK
-    if any(address in network for network in _NOWHERE6):
+    if is_in(address, _NOWHERE6):
         return Reach.NOWHERE
-    special = any(address in network for network in _SPECIAL6)
-    return Reach.WORLD if address in _GLOBAL6 and not special else Reach.PRIVATE
+    is_world = address in _GLOBAL6 and not is_in(address, _SPECIAL6)
+    return Reach.WORLD if is_world else Reach.PRIVATE

@@ -3,7 +3,7 @@
 import re
 from urllib.parse import urlsplit
 
-import idna
+from lightning_proxy.networks import ascii_name
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 #: Of schemes of which the web knows nothing (an opaque origin, "null", is everybody's).
@@ -45,11 +45,9 @@ def page_origin(origin: str) -> str:
 
 def _ascii(name: str) -> str:
     """A name as it is dialled, and as the `Host` header has it."""
-    if name.isascii():
-        return name
     try:
-        return idna.encode(name, uts46=True).decode("ascii")
-    except idna.IDNAError as error:
+        return ascii_name(name)
+    except ValueError as error:
         raise ValueError(f"{name!r} is no host name: {error}") from None
 
 
