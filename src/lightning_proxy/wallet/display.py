@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 import msgspec
 from rich.text import Text
@@ -24,144 +24,52 @@ if TYPE_CHECKING:
 #: `Role.OPENER`'s value.
 _OPENER: Final = "opener"
 
+T = TypeVar("T")
+Row: TypeAlias = Sequence[str | Text]
+
 
 class Output(Printer):
     """All that there is to say of channels, sessions, and what happens to them."""
 
     def sessions(self, sessions: list[SessionInfo]) -> None:
         """The wallet's sessions at a relay."""
-        if self.json:
-            for session in sessions:
-                self.write(msgspec.to_builtins(session))
-            return
-        if not sessions:
-            self.say("No sessions.")
-            return
         columns = ("session", "peer", "at", "state", "since", "messages", "questions")
-        rows = [
-            (
-                session.session_id,
-                # Apart each fits a line of 80 columns.
-                *map(plain, session.peer.partition("@")[::2]),
-                session.state.value,
-                time_of(session.created),
-                f"{session.messages_received} in, {session.messages_sent} out",
-                str(session.open_delegations),
-            )
-            for session in sessions
-        ]
-        self.table(columns, rows)
+        self._list(sessions, columns, _session, "No sessions.")
 
     def channels(self, channels: "list[ChannelView]") -> None:
         """The wallet's channels."""
-        if self.json:
-            for channel in channels:
-                self.write(msgspec.to_builtins(channel))
-            return
-        if not channels:
-            self.say("No channels.")
-            return
         columns = (
-            "channel",
-            "peer",
-            "state",
-            "capacity",
-            "ours",
-            "the peer's",
-            "confirmations",
-            "type",
-            "opened by",
+            *("channel", "peer", "state", "capacity", "ours", "the peer's", "confirmations"),
+            *("type", "opened by"),
         )
-        rows = [
-            (
-                plain(channel.channel_id),
-                plain(short(bytes.fromhex(channel.peer))),
-                plain(channel.description),
-                f"{channel.capacity_sat:,} sat",
-                _ours(channel),
-                f"{sat(channel.peer_balance_msat)} sat",
-                plain(_confirmations(channel)),
-                plain(channel.channel_type),
-                "us" if channel.role == _OPENER else "the peer",
-            )
-            for channel in channels
-        ]
-        self.table(columns, rows)
+        self._list(channels, columns, _channel, "No channels.")
 
     def slots(self, slots: list[SlotInfo]) -> None:
         """Key slots at a relay."""
-        if self.json:
-            for slot in slots:
-                self.write(msgspec.to_builtins(slot))
-            return
-        if not slots:
-            self.say("No key slots.")
-            return
         columns = ("slot", "funding key", "for channels of", "peers", "types", "left", "used")
-        rows: list[Sequence[str | Text]] = []
-        for slot in slots:
-            policy = slot.policy
-            rows.append(
-                (
-                    slot.slot_id,
-                    plain(short(bytes.fromhex(slot.funding_pubkey))),
-                    f"{policy.min_funding_sat:,} to {policy.max_funding_sat:,} sat",
-                    _listed(policy.peers, lambda each: short(bytes.fromhex(each))),
-                    _listed(
-                        policy.channel_types,
-                        lambda each: str(Features.from_bytes(bytes.fromhex(each))),
-                    ),
-                    time_of(slot.created),
-                    "" if slot.used is None else time_of(slot.used),
-                )
-            )
-        self.table(columns, rows)
+        self._list(slots, columns, _slot, "No key slots.")
 
     def wake_targets(self, targets: list[WakeTarget]) -> None:
         """Where the wallet is woken."""
-        if self.json:
-            for target in targets:
-                self.write(msgspec.to_builtins(target))
-            return
-        if not targets:
-            self.say("Nowhere: this wallet is not woken.")
-            return
         columns = ("target", "by", "host", "since", "last success", "failure")
-        rows = [
-            (
-                target.target_id,
-                target.kind.value,
-                plain(target.host),
-                time_of(target.created),
-                "" if target.last_success is None else time_of(target.last_success),
-                plain(target.failure or ""),
-            )
-            for target in targets
-        ]
-        self.table(columns, rows)
+        self._list(targets, columns, _target, "Nowhere: this wallet is not woken.")
 
     def devices(self, devices: list[DeviceInfo]) -> None:
         """The wallet's devices."""
-        if self.json:
-            for device in devices:
-                self.write(msgspec.to_builtins(device))
-            return
-        if not devices:
-            self.say("No devices but the node key's.")
-            return
         columns = ("key", "name", "may", "sockets", "since", "revoked")
-        rows = [
-            (
-                device.device_key,
-                plain(device.name),
-                ", ".join(device.rights),
-                str(device.sockets),
-                time_of(device.created),
-                "" if device.revoked is None else time_of(device.revoked),
-            )
-            for device in devices
-        ]
-        self.table(columns, rows)
+        self._list(devices, columns, _device, "No devices but the node key's.")
+
+    def _list(
+        self, things: list[T], columns: Sequence[str], row: Callable[[T], Row], none: str
+    ) -> None:
+        """Each as JSON, or all in a table; `none` is said where there are none."""
+        if self.json:
+            for thing in things:
+                self.write(msgspec.to_builtins(thing))
+        elif things:
+            self.table(columns, [row(thing) for thing in things])
+        else:
+            self.say(none)
 
     def offered(self, temporary_id: bytes, session: "Session") -> None:
         """A channel was offered to a peer."""
@@ -229,6 +137,67 @@ class Output(Printer):
     def event(self, event: "Event") -> None:
         """Something that happened to the wallet."""
         self.result(*describe(event))
+
+
+def _session(session: SessionInfo) -> Row:
+    return (
+        session.session_id,
+        # Apart each fits a line of 80 columns.
+        *map(plain, session.peer.partition("@")[::2]),
+        session.state.value,
+        time_of(session.created),
+        f"{session.messages_received} in, {session.messages_sent} out",
+        str(session.open_delegations),
+    )
+
+
+def _channel(channel: "ChannelView") -> Row:
+    return (
+        plain(channel.channel_id),
+        plain(short(bytes.fromhex(channel.peer))),
+        plain(channel.description),
+        f"{channel.capacity_sat:,} sat",
+        _ours(channel),
+        f"{sat(channel.peer_balance_msat)} sat",
+        plain(_confirmations(channel)),
+        plain(channel.channel_type),
+        "us" if channel.role == _OPENER else "the peer",
+    )
+
+
+def _slot(slot: SlotInfo) -> Row:
+    policy = slot.policy
+    return (
+        slot.slot_id,
+        plain(short(bytes.fromhex(slot.funding_pubkey))),
+        f"{policy.min_funding_sat:,} to {policy.max_funding_sat:,} sat",
+        _listed(policy.peers, lambda each: short(bytes.fromhex(each))),
+        _listed(policy.channel_types, lambda each: str(Features.from_bytes(bytes.fromhex(each)))),
+        time_of(slot.created),
+        "" if slot.used is None else time_of(slot.used),
+    )
+
+
+def _target(target: WakeTarget) -> Row:
+    return (
+        target.target_id,
+        target.kind.value,
+        plain(target.host),
+        time_of(target.created),
+        "" if target.last_success is None else time_of(target.last_success),
+        plain(target.failure or ""),
+    )
+
+
+def _device(device: DeviceInfo) -> Row:
+    return (
+        device.device_key,
+        plain(device.name),
+        ", ".join(device.rights),
+        str(device.sockets),
+        time_of(device.created),
+        "" if device.revoked is None else time_of(device.revoked),
+    )
 
 
 def _listed(values: list[str] | None, show: Callable[[str], str]) -> Text:
