@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from ssl import SSLContext
 from typing import Any, Final
 
@@ -210,11 +211,9 @@ class _Connection(RequestHandler):
         if self.transport is not None:
             self.transport.abort()
         elif self._socket is not None:
-            try:
+            # It may have gone by itself, or be closed.
+            with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                # It went by itself, or was closed.
-                return
 
 
 @web.middleware

@@ -66,6 +66,7 @@ class Server:
         self._settings = api_settings.checked()
         self._tls = self._settings.tls()
         self._limits = Limits(self._settings.limits)
+        self._forwarded = Forwarded(self._settings.trusted_proxies)
         self.relay = Relay(relay_settings, on_loopback=self._settings.on_loopback)
         self._sockets: set[WalletSocket] = set()
         self._is_ready = False
@@ -107,7 +108,7 @@ class Server:
             settings.request_timeout,
             settings.keepalive_timeout,
             tls=None if self._tls is None else self._tls.context,
-            trusts=Forwarded(settings.trusted_proxies).trusts,
+            trusts=self._forwarded.trusts,
         )
 
     async def _enter_relay(self, stack: AsyncExitStack, waits: Callable[[], None]) -> None:
@@ -168,7 +169,7 @@ class Server:
         application = web.Application(
             middlewares=[
                 at_the_door,
-                Forwarded(self._settings.trusted_proxies).middleware(),
+                self._forwarded.middleware(),
                 cross_origin(self._access),
                 problems,
                 self._limited,

@@ -508,14 +508,12 @@ class SessionChannels:
     def _claims(self, channel: Channel) -> bool:
         """Whether the channel's outpoint is its own, here and with every other peer."""
         session = self._session
-        is_free = self._by_id.setdefault(
-            channel.channel_id, channel
-        ) is channel and self._book.claim(
-            session.inbox.node_id, session.peer.node_id, channel.channel_id
-        )
-        if not is_free and self._by_id.get(channel.channel_id) is channel:
-            del self._by_id[channel.channel_id]
-        return is_free
+        if self._by_id.setdefault(channel.channel_id, channel) is not channel:
+            return False
+        if self._book.claim(session.inbox.node_id, session.peer.node_id, channel.channel_id):
+            return True
+        del self._by_id[channel.channel_id]
+        return False
 
     def _remove(self, channel: Channel) -> None:
         session = self._session

@@ -252,11 +252,13 @@ def _is_away(error: BaseException) -> bool:
 
 def _finds_standbys_only(error: BaseException) -> bool:
     """Whether a server was there, and none that writes: their primary is still to be chosen."""
+    cause = getattr(getattr(error, "orig", None), "__cause__", None)
+    if cause is None:
+        return False
     from asyncpg.exceptions import (  # noqa: PLC0415 - of no use to who has SQLite
         TargetServerAttributeNotMatched,
     )
 
-    cause = getattr(getattr(error, "orig", None), "__cause__", None)
     return isinstance(cause, TargetServerAttributeNotMatched)
 
 
