@@ -12,6 +12,19 @@ from cryptography.x509.oid import NameOID
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
+_AUTHORITY = x509.BasicConstraints(ca=True, path_length=None)
+_SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 def certificate(folder: Path, name: str, kind: str = "ecdsa") -> tuple[Path, Path]:
     """The files of a certificate for this name or address, signed by itself, and of its key."""
@@ -20,20 +33,17 @@ def certificate(folder: Path, name: str, kind: str = "ecdsa") -> tuple[Path, Pat
         alternative: x509.GeneralName = x509.IPAddress(ip_address(name))
     except ValueError:
         alternative = x509.DNSName(name)
-    made = _unsigned(name, key, name, x509.SubjectAlternativeName([alternative])).sign(
-        key, SHA256()
-    )
+    made = _signed(name, key, name, key, x509.SubjectAlternativeName([alternative]))
     return _write(folder, name, [made], key)
 
 
 def chain(folder: Path, name: str, kind: str = "ecdsa") -> tuple[Path, Path, Path]:
     """As `certificate`, signed by one in between, which is in its file; and its root's file."""
     root, between, key = (_key(kind) for _ in range(3))
-    authority = x509.BasicConstraints(ca=True, path_length=None)
-    top = _unsigned("root", root, "root", authority).sign(root, SHA256())
-    middle = _unsigned("between", between, "root", authority).sign(root, SHA256())
+    top = _signed("root", root, "root", root, _AUTHORITY, _SIGNS)
+    middle = _signed("between", between, "root", root, _AUTHORITY, _SIGNS)
     alternative = x509.SubjectAlternativeName([x509.DNSName(name)])
-    made = _unsigned(name, key, "between", alternative).sign(between, SHA256())
+    made = _signed(name, key, "between", between, alternative)
     files = _write(folder, name, [made, middle], key)
     return *files, _write(folder, "root", [top], root)[0]
 
@@ -44,11 +54,12 @@ def _key(kind: str) -> Key:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def _unsigned(
-    name: str, key: Key, issuer: str, extension: x509.ExtensionType
-) -> x509.CertificateBuilder:
+def _signed(
+    name: str, key: Key, issuer: str, by: Key, *extensions: x509.ExtensionType
+) -> x509.Certificate:
+    """With all that RFC 5280 demands, which Python's default context does from 3.13 on."""
     now = datetime.now(UTC)
-    return (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(_named(name))
         .issuer_name(_named(issuer))
@@ -56,8 +67,15 @@ def _unsigned(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(extension, critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(by.public_key()), critical=False
+        )
     )
+    for extension in extensions:
+        critical = not isinstance(extension, x509.SubjectAlternativeName)
+        builder = builder.add_extension(extension, critical=critical)
+    return builder.sign(by, SHA256())
 
 
 def _named(name: str) -> x509.Name:

@@ -102,8 +102,9 @@ async def test_a_certificate_that_is_not_trusted(tls: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["bitcoind", "btcd"])
 async def test_another_protocol(scheme: str) -> None:
-    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4096)
+        writer.write(b"-ERR unknown command 'POST'\r\n")  # as Redis does
         writer.close()
 
     async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:

@@ -610,7 +610,8 @@ async def test_an_answer_that_no_relay_takes_stays_here(
     signer = ScriptedSigner()
     async with joined(relay, signer=signer) as at:
         await at.ask(1)
-        await at.until(DelegationReceived)
+        while not signer.asked:
+            await asyncio.sleep(0)
         signer.outcome = Refusal("no")
         await at.ask(2)
         assert (await at.socket.hear())["id"] == f"{2:032x}"
