@@ -1,5 +1,6 @@
 """A channel opens through the relay, both ways, and lives on over reconnections and restarts."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -500,15 +501,14 @@ async def test_an_output_that_is_not_what_was_agreed_is_never_ready(
     opening.wallet.hear(raw)
     await opening.sign(wallet, connection, question)
     chain.mine(3)
-    requests = 0
+    requests = asyncio.Semaphore(0)
 
     async def count(_: object) -> None:
-        nonlocal requests
-        requests += 1
+        requests.release()
 
     chain.fault = count
-    while requests < 10:
-        await wallet.call("sessions")
+    for _ in range(10):
+        await requests.acquire()
     await wallet.quiet()
 
 
