@@ -28,7 +28,7 @@ from lightning_proxy.rpc import ErrorCode, RpcError, WakeKind, WakeReason, WakeT
 _log = structlog.get_logger()
 
 #: What goes first where several things wait: those that a peer waits for.
-_URGENCY: Final = {
+URGENCY: Final = {
     WakeReason.TEST: 0,
     WakeReason.DELEGATION: 1,
     WakeReason.SLOT_USED: 2,
@@ -158,7 +158,7 @@ class Waker:
             is_news = (reason, opaque_id) != (call.reason, call.id)
             is_queued = wallet in self._urgent or wallet in self._others
             is_over = not (is_queued or call.pushing or call.timer)
-            if is_over or _URGENCY[reason] <= _URGENCY[call.reason]:
+            if is_over or URGENCY[reason] <= URGENCY[call.reason]:
                 call.reason, call.id, call.due = reason, opaque_id, due
             if is_queued:
                 # It may be urgent only now.
