@@ -134,23 +134,22 @@ class Attention:
         self.close()
         self.is_silent = True
         self._was_asked = False
-        self._look_again()
+        self._look_again(self._listener.taken())
         self._changed()
 
-    def _look_again(self) -> None:
-        self._taken = self._listener.taken()
+    def _look_again(self, taken: int | None) -> None:
+        self._taken = taken
         loop = asyncio.get_running_loop()
         self._due = loop.call_later(self._patience / 2, self._give_up)
 
     def _give_up(self) -> None:
         """Not at one look: it may be this process that stood still, and has yet to read."""
         before, now = self._taken, self._listener.taken()
-        if before is not None and now is not None and now > before:
-            self._was_asked = False
-            self._look_again()
-        elif not self._was_asked:
-            self._was_asked = True
-            self._probe()
-            self._look_again()
-        else:
+        is_taking = before is not None and now is not None and now > before
+        if self._was_asked and not is_taking:
             self._listener.abort("it answers no ping")
+            return
+        if not is_taking:
+            self._probe()
+        self._was_asked = not is_taking
+        self._look_again(now)
