@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from lightning_proxy.api import ApiSettings, Server
+from lightning_proxy.api import socket as relay_socket
 from lightning_proxy.api.socket import WalletSocket
 from lightning_proxy.relay.inbox import Socket
 from lightning_proxy.relay.wake.settings import WakeSettings
@@ -179,6 +180,27 @@ async def test_whatever_waits_for_it_a_dead_one_is_released(peer: ScriptedPeer, 
         async with raw_wallet(server.url, SECRET) as woken:
             for sequence in range(1, sent + 1):
                 assert (await woken.event("message"))["sequence"] == sequence
+
+
+async def test_who_is_given_up_has_not_come(
+    peer: ScriptedPeer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That aiohttp has had no pong is no sign of life, and no end of the cooldown."""
+    monkeypatch.setattr(relay_socket, "_HEARTBEAT", 0.6)
+    wake = WakeSettings(cooldown=NEVER, retry_first=NEVER)
+    settings: dict[str, Any] = {"wallet_pong_timeout": 0.1, "wallet_answer_timeout": NEVER}
+    async with (
+        relay(wake=wake, **settings) as server,
+        raw_wallet(server.url, SECRET, autoping=False) as frozen,
+    ):
+        await frozen.call("wake_by_webhook", url=receiver.url)
+        _, link = await frozen.open_session(peer)
+        (socket,) = server.relay.inbox_of(frozen.node_id).sockets
+        await link.send(open_channel().encode())
+        await receiver.push()
+        await released(server, frozen, socket)
+        await asyncio.sleep(0.2)
+        assert receiver.pushes.empty()
 
 
 async def test_what_is_told_after_the_end_of_a_session_does_not_hide_it(

@@ -189,8 +189,8 @@ class Inbox:
         self._wake(WakeReason.DELEGATION, delegation.id, delegation.due)
 
     def wake(self) -> None:
-        """Wake the wallet for all that waits here, if anything does."""
-        for reason in self._reasons():
+        """Wake the wallet for what waits here, if anything does: a push names the most urgent."""
+        if (reason := self._reason_to_come()) is not None:
             self._wake(*reason)
 
     def set_behind(self, socket: Socket, *, behind: bool) -> None:
