@@ -67,6 +67,9 @@ class WakeByWebhook(Struct, frozen=True):
 
     url: Url
 
+    def __repr__(self) -> str:
+        return "WakeByWebhook(...)"
+
 
 class WakeByWebPush(Struct, frozen=True):
     """wallet → relay: wake me by Web Push; the browser's `PushSubscription` as it is (RFC 8291)."""
