@@ -1,7 +1,6 @@
 """The channels of one session: what the peer says about them, and what the wallet owes next."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +20,7 @@ from lightning_proxy.relay.channel_messages import (
     text_of,
 )
 from lightning_proxy.relay.delegation import Delegation, DelegationState
+from lightning_proxy.relay.disk_work import DiskWork
 from lightning_proxy.relay.early import Early
 from lightning_proxy.relay.fundings import Fundings
 from lightning_proxy.relay.questions import (
@@ -35,7 +35,6 @@ from lightning_proxy.relay.questions import (
     opening_errors,
 )
 from lightning_proxy.relay.slots import SessionSlots
-from lightning_proxy.relay.store import StoreError
 from lightning_proxy.relay.text import printable
 from lightning_proxy.relay.unknown import UnknownChannels
 from lightning_proxy.rpc import ChannelInfo, DelegationKind, ErrorCode, RpcError
@@ -69,20 +68,20 @@ class SessionChannels:
         "_busy",
         "_by_id",
         "_delegations",
+        "_disk",
         "_early",
         "_failed_early",
         "_fundings",
         "_loading",
         "_session",
         "_slots",
-        "_tasks",
         "_unknown",
         "_warned",
-        "_writes",
     )
 
     def __init__(self, session: "Session", book: ChannelBook) -> None:
         self._session = session
+        self._disk = DiskWork(session)
         self._book = book
         #: By the temporary and, once there is one, by the final id.
         self._by_id: dict[bytes, Channel] = {}
@@ -91,10 +90,7 @@ class SessionChannels:
         self._busy: set[Channel] = set()
         self._fundings = Fundings(session, book, self._advance, self._spent)
         self._slots = SessionSlots(session, book.slots)
-        self._tasks: set[asyncio.Task[None]] = set()
         self._warned: set[Channel] = set()
-        #: Under way.
-        self._writes = 0
         max_open = session.settings.max_open_delegations_per_session
         self._unknown = UnknownChannels(session, max_open)
         self._early = Early()
@@ -128,7 +124,7 @@ class SessionChannels:
         self._hold(wallet)
         if not self._loading:
             self._loading = True
-            self._run(partial(self._load, wallet))
+            self._disk.read(partial(self._load, wallet))
 
     async def _load(self, wallet: bytes) -> None:
         channels = await self._book.channels(wallet, self._session.peer.node_id)
@@ -300,7 +296,7 @@ class SessionChannels:
             self._remove(channel)
         elif channel.is_nothing_to_accepter:
             self._remove(channel)
-            self._run(partial(self._forget, channel))
+            self._disk.write(partial(self._forget, channel))
         else:
             self._end(channel, f"the peer failed it: {text}")
 
@@ -315,7 +311,7 @@ class SessionChannels:
         self._remove(channel)
         wallet = self._session.inbox.node_id
         if wallet is not None:
-            self._run(self._book.fail(wallet, self._session.peer.node_id, channel, reason))
+            self._disk.write(self._book.fail(wallet, self._session.peer.node_id, channel, reason))
 
     def _received_for_nothing(
         self, channel_id: bytes, raw: bytes, message: messages.Message
@@ -388,7 +384,7 @@ class SessionChannels:
             return
         if channel.needs is Need.ACCEPT_CHANNEL and self._slots.may_use:
             self._busy.add(channel)
-            self._run(partial(self._accept_with_slot, channel))
+            self._disk.read(partial(self._accept_with_slot, channel))
         else:
             self._ask(channel)
 
@@ -533,48 +529,32 @@ class SessionChannels:
     ) -> None:
         """Write the channel to disk; only then tell the peer, and go on."""
 
+        session = self._session
+        wallet = session.inbox.node_id
+        assert wallet is not None  # noqa: S101 - nobody else's answer got us here
+
         async def store() -> None:
-            wallet = self._session.inbox.node_id
-            assert wallet is not None  # noqa: S101 - nobody else's answer got us here
             try:
-                await self._book.save(wallet, self._session.peer.node_id, channel)
+                await self._book.save(wallet, session.peer.node_id, channel)
             finally:
                 self._busy.discard(channel)
-                self._writes -= 1
-                if not self._writes:
-                    self._session.pause_for_disk(paused=False)
+
+        def stored() -> None:
             if self._by_id.get(channel.channel_id) is not channel:
                 # It failed while it was being written: nothing of it is gone on with.
                 return
             for reply in replies or ():
-                self._session.tell(reply)
-            if not self._session.is_over:
+                session.tell(reply)
+            if not session.is_over:
                 go_on(channel)
 
         self._busy.add(channel)
-        self._writes += 1
-        # One write at a time: who floods waits for the disk, and nobody else does.
-        self._session.pause_for_disk(paused=True)
-        self._run(store)
+        self._disk.write_for_peer(store, stored)
 
     async def _forget(self, channel: Channel) -> None:
         wallet = self._session.inbox.node_id
         if wallet is not None:
             await self._book.forget(wallet, self._session.peer.node_id, channel)
-
-    def _run(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Disk work that nobody waits for; a relay that can't write lets go of the peer."""
-
-        async def run() -> None:
-            try:
-                await work()
-            except (StoreError, BoltError) as error:
-                self._session.say(_log.error, "channel_state_failed", error=str(error))
-                self._session.abort("the relay can't keep its channels' state")
-
-        task = asyncio.create_task(run())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _unsettled(channel: Channel) -> list[bytes]:
