@@ -10,6 +10,7 @@ from lightning_proxy.bolt import messages
 from lightning_proxy.bolt.channel import Channel, ChannelState, Need
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.errors import BoltError
+from lightning_proxy.relay.asking import offered, question_of, unsettled
 from lightning_proxy.relay.book import SIGNED, ChannelBook
 from lightning_proxy.relay.channel_messages import (
     FAILING_TYPES,
@@ -23,17 +24,7 @@ from lightning_proxy.relay.delegation import Delegation, DelegationState
 from lightning_proxy.relay.disk_work import DiskWork
 from lightning_proxy.relay.early import Early
 from lightning_proxy.relay.fundings import Fundings
-from lightning_proxy.relay.questions import (
-    ALL_CHANNELS,
-    ChannelKeysQuestion,
-    ChannelReadyQuestion,
-    FundingCreatedQuestion,
-    FundingSignedQuestion,
-    FundingTransactionQuestion,
-    Question,
-    ReestablishQuestion,
-    opening_errors,
-)
+from lightning_proxy.relay.questions import ALL_CHANNELS, opening_errors
 from lightning_proxy.relay.slots import SessionSlots
 from lightning_proxy.relay.text import printable
 from lightning_proxy.relay.unknown import UnknownChannels
@@ -51,13 +42,6 @@ MAX_OPEN_CHANNEL: Final = 2048
 _MAX_UNFUNDED: Final = 4
 
 _LATER: Final = b"this node takes no part in payments, fee updates or closing of this channel yet"
-_QUESTIONS: Final[dict[Need, type[Question]]] = {
-    Need.ACCEPT_CHANNEL: ChannelKeysQuestion,
-    Need.FUNDING_CREATED: FundingCreatedQuestion,
-    Need.FUNDING_SIGNED: FundingSignedQuestion,
-    Need.CHANNEL_READY: ChannelReadyQuestion,
-    Need.CHANNEL_REESTABLISH: ReestablishQuestion,
-}
 
 
 class SessionChannels:
@@ -359,14 +343,7 @@ class SessionChannels:
     def open(self, raw: bytes) -> None:
         """Offer the peer a channel by the wallet's `open_channel`; raises `RpcError`."""
         session = self._session
-        channel = Channel(Role.OPENER, session.features)
-        try:
-            message = messages.decode(raw)
-            if not isinstance(message, messages.OpenChannel):
-                raise RpcError(ErrorCode.INVALID_PARAMS, f"That is a message {message.NAME}.")
-            channel.send(raw, message)
-        except BoltError as error:
-            raise RpcError(ErrorCode.INVALID_PARAMS, f"That open_channel: {error}.") from None
+        channel = offered(raw, session.features)
         if channel.channel_id in self._by_id or channel.channel_id == ALL_CHANNELS:
             raise RpcError(ErrorCode.INVALID_PARAMS, "This temporary_channel_id is in use.")
         if not self._has_room():
@@ -403,21 +380,14 @@ class SessionChannels:
         self._session.tell(raw)
 
     def _ask(self, channel: Channel) -> None:
-        question = self._question(channel)
+        if self._session.raw:
+            return
+        broadcast = self._broadcast if self._book.sees(channel) else None
+        question = question_of(channel, broadcast)
         if question is not None:
             self._delegations[channel] = self._session.delegate(
-                question, _unsettled(channel), self._fundings.of(channel), self._over
+                question, unsettled(channel), self._fundings.of(channel), self._over
             )
-
-    def _question(self, channel: Channel) -> Question | None:
-        need = channel.needs
-        if need is None or self._session.raw:
-            return None
-        if need is Need.FUNDING_TRANSACTION:
-            return FundingTransactionQuestion(
-                channel, self._broadcast if self._book.sees(channel) else None
-            )
-        return _QUESTIONS[need](channel)
 
     def _broadcast(self, channel: Channel, transaction: bytes) -> None:
         wallet = self._session.inbox.node_id
@@ -555,13 +525,3 @@ class SessionChannels:
         wallet = self._session.inbox.node_id
         if wallet is not None:
             await self._book.forget(wallet, self._session.peer.node_id, channel)
-
-
-def _unsettled(channel: Channel) -> list[bytes]:
-    """What the peer said since the wallet last did."""
-    unsettled: list[bytes] = []
-    for entry in reversed(channel.log):
-        if entry.sender is channel.role:
-            break
-        unsettled.insert(0, entry.raw)
-    return unsettled
