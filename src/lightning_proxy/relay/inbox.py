@@ -222,6 +222,10 @@ class Inbox:
         delegation = self._find(delegation_id)
         try:
             self._check_lease(socket, delegation)
+            if delegation.question.refused_by_node_only and socket.device_key != self.node_id:
+                raise RpcError(
+                    ErrorCode.FORBIDDEN, "Only the wallet's node key may deny that channel."
+                )
         except RpcError:
             self._office.counters.answers_rejected += 1
             raise

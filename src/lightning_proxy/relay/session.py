@@ -281,8 +281,11 @@ class Session:
 
     def subscribe(self, raw: bool, short_channel_ids: frozenset[int]) -> None:
         """Turn raw messages on or off; name the channels whose updates the wallet wants."""
-        self.raw = raw
         self.short_channel_ids = short_channel_ids
+        if raw is not self.raw:
+            self.raw = raw
+            if self._channels is not None:
+                self._channels.set_raw(raw=raw)
 
     def set_presence(self, wanted: SetPresence) -> None:
         """What to do with this session while the wallet is away."""
@@ -415,12 +418,12 @@ class Session:
     def resume_channels(self) -> None:
         """The connection is ready and its wallet known: go on with their channels, if any."""
         wallet = self.inbox.node_id
-        if (
-            wallet is not None
-            and self.state is SessionState.READY
-            and self._book.has(wallet, self.peer.node_id)
-        ):
+        if wallet is None or self.state is not SessionState.READY:
+            return
+        if self._book.has(wallet, self.peer.node_id):
             self.channels.load(wallet)
+        elif self._channels is not None:
+            self._channels.judge_early()
 
     def delegate(
         self,

@@ -13,7 +13,7 @@ Bytes = Annotated[int, Meta(ge=65_536, le=1 << 30)]
 
 #: During an opening eclair waits 60 s for a message, lnd 10 minutes; Electrum's 20 s would leave a
 #: person no time to decide, and a peer that goes earlier voids the delegation anyway. What no peer
-#: waits for has time: a funding transaction that a person signs, and `channel_ready`.
+#: waits for has time: a funding transaction that a person signs, `channel_ready`, a lost channel.
 _DEADLINES = {
     DelegationKind.CHANNEL_KEYS: 55.0,
     DelegationKind.FUNDING_CREATED: 540.0,
@@ -21,7 +21,7 @@ _DEADLINES = {
     DelegationKind.FUNDING_TRANSACTION: 3600.0,
     DelegationKind.CHANNEL_READY: 3600.0,
     DelegationKind.REESTABLISH: 55.0,
-    DelegationKind.UNKNOWN_CHANNEL: 55.0,
+    DelegationKind.UNKNOWN_CHANNEL: 3600.0,
 }
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from lightning_proxy.lazily import exporting
 
 if TYPE_CHECKING:
-    from lightning_proxy.relay.store.channels import ChannelStore, StoredChannel
+    from lightning_proxy.relay.store.channels import ChannelStore, StoredChannel, given_up
     from lightning_proxy.relay.store.database import Database, StoreError, StoreUnavailable
     from lightning_proxy.relay.store.where import IN_MEMORY, is_url, parse_url
 
@@ -16,6 +16,7 @@ __all__ = [
     "StoreError",
     "StoreUnavailable",
     "StoredChannel",
+    "given_up",
     "is_url",
     "parse_url",
 ]
@@ -26,6 +27,7 @@ __getattr__ = exporting(
         "channels": (
             "ChannelStore",
             "StoredChannel",
+            "given_up",
         ),
         "database": ("Database", "StoreError", "StoreUnavailable"),
         "where": ("IN_MEMORY", "is_url", "parse_url"),
