@@ -224,7 +224,7 @@ def _check(config: Config) -> None:
         except ValueError as error:
             raise ConfigError(f"relay.store: {error}") from None
     try:
-        DialPolicy(config.relay.dial, relay_on_loopback=True)
+        DialPolicy(config.relay.dial, relay_is_local=True)
     except ValueError as error:
         raise ConfigError(f"relay.dial.allow and relay.dial.deny: {error}") from None
     for key, read in (("origins", normal_origin), ("web_origins", page_origin)):

@@ -67,7 +67,7 @@ class Server:
         self._tls = self._settings.tls()
         self._limits = Limits(self._settings.limits)
         self._forwarded = Forwarded(self._settings.trusted_proxies)
-        self.relay = Relay(relay_settings, on_loopback=self._settings.on_loopback)
+        self.relay = Relay(relay_settings, is_local=self._settings.is_local)
         self._sockets: set[WalletSocket] = set()
         self._is_ready = False
         self._schema = msgspec.json.encode(document())

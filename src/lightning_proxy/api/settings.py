@@ -1,12 +1,13 @@
 """What an operator can set about the port that wallets use."""
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct, field
 
 from lightning_proxy.api.limits import LimitSettings
 from lightning_proxy.api.tls import Certificate, CertificateError
-from lightning_proxy.networks import address_of, network_of
+from lightning_proxy.networks import is_loopback, network_of
 from lightning_proxy.rpc import normal_origin
 
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
@@ -54,20 +55,23 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     @property
     def on_loopback(self) -> bool:
-        """Whether nobody but this machine can connect."""
-        if self.host == "localhost":
-            return True
-        try:
-            return address_of(self.host).is_loopback
-        except ValueError:
-            return False
+        """Whether nobody but this machine can connect; it may do so for others."""
+        return is_loopback(self.host)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether nobody but this machine is served: no proxy in front of it brings others."""
+        return self.on_loopback and not self.trusted_proxies and all(map(_is_local, self.origins))
 
     def checked(self) -> "ApiSettings":
         """The settings with `access` filled in; raises `SettingsError`."""
-        access = self.access or ("open" if self.on_loopback else None)
+        access = self.access or ("open" if self.is_local else None)
         if access is None:
+            where = f"bound to {self.host}"
+            if self.on_loopback:
+                where = "with origins beyond this machine, or trusted_proxies, in front of it"
             raise SettingsError(
-                f"bound to {self.host}, the relay needs to know who may use it: set access to "
+                f"{where}, the relay needs to know who may use it: set access to "
                 '"token", "allowlist" or "open"'
             )
         if access == "open" and not self.on_loopback and not self.open_to_the_world:
@@ -124,6 +128,14 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def _url_host(self) -> str:
         return f"[{self.host}]" if ":" in self.host else self.host
+
+
+def _is_local(origin: str) -> bool:
+    try:
+        return is_loopback(urlsplit(normal_origin(origin)).hostname or "")
+    except ValueError:
+        # `origins_on` says what is wrong with it.
+        return False
 
 
 def unusable(error: CertificateError) -> SettingsError:

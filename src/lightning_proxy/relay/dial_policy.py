@@ -10,9 +10,9 @@ from lightning_proxy.relay.settings import DialSettings
 class DialPolicy:
     """Which addresses may be dialled: a relay must not be a port scanner of its own network."""
 
-    def __init__(self, settings: DialSettings, *, relay_on_loopback: bool) -> None:
+    def __init__(self, settings: DialSettings, *, relay_is_local: bool) -> None:
         allow_loopback = settings.allow_loopback
-        self._allow_loopback = relay_on_loopback if allow_loopback is None else allow_loopback
+        self._allow_loopback = relay_is_local if allow_loopback is None else allow_loopback
         self._allow_private = settings.allow_private
         self._allow = [network_of(network) for network in settings.allow]
         self._deny = [network_of(network) for network in settings.deny]

@@ -28,7 +28,7 @@ _DEADLINES = {
 class DialSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the relay dials, and how patiently."""
 
-    #: Loopback addresses; unset: only when the relay itself is bound to loopback.
+    #: This machine's own addresses; unset: only when nobody but this machine is served.
     allow_loopback: bool | None = None
     #: Private, link-local, carrier-grade NAT and other addresses that are not public.
     allow_private: bool = False

@@ -14,7 +14,7 @@ from lightning_proxy.relay.wake.settings import WakeSettings
 from lightning_proxy.relay.wake.waker import Waker
 from tests.support.receivers import Receiver
 
-POLICY = DialPolicy(DialSettings(), relay_on_loopback=True)
+POLICY = DialPolicy(DialSettings(), relay_is_local=True)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from tests.unit.relay.wake.conftest import POLICY, waking
 
 WALLET, OTHER = b"\x02" + bytes(32), b"\x03" + bytes(32)
 ASKED = WakeReason.DELEGATION
-STRICT = DialPolicy(DialSettings(), relay_on_loopback=False)
+STRICT = DialPolicy(DialSettings(), relay_is_local=False)
 
 
 async def failure(url: str, **settings: Any) -> str:
