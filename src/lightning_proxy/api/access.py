@@ -127,7 +127,7 @@ def _decoded(text: str) -> bytes:
         return b""
 
 
-def log_address(request: web.Request) -> str:
+def log_address(request: web.BaseRequest) -> str:
     """The client's address for a log line."""
     try:
         return str(address_of(request.remote or ""))

@@ -48,6 +48,7 @@ class Admin:
             settings.limits,
             settings.request_timeout,
             settings.keepalive_timeout,
+            self._relay.counters,
         )
         try:
             self._door.open(self._listen())

@@ -107,6 +107,7 @@ class Server:
             settings.limits,
             settings.request_timeout,
             settings.keepalive_timeout,
+            self.relay.counters,
             tls=None if self._tls is None else self._tls.context,
             trusts=self._forwarded.trusts,
         )
