@@ -7,7 +7,13 @@ from lightning_proxy.lazily import exporting
 if TYPE_CHECKING:
     from lightning_proxy.relay.store.channels import ChannelStore, StoredChannel
     from lightning_proxy.relay.store.database import Database, StoreError, StoreUnavailable
-    from lightning_proxy.relay.store.where import IN_MEMORY, is_url, parse_url
+    from lightning_proxy.relay.store.where import (
+        IN_MEMORY,
+        has_password,
+        is_url,
+        parse_url,
+        without_secrets,
+    )
 
 __all__ = [
     "IN_MEMORY",
@@ -16,8 +22,10 @@ __all__ = [
     "StoreError",
     "StoreUnavailable",
     "StoredChannel",
+    "has_password",
     "is_url",
     "parse_url",
+    "without_secrets",
 ]
 
 __getattr__ = exporting(
@@ -28,6 +36,6 @@ __getattr__ = exporting(
             "StoredChannel",
         ),
         "database": ("Database", "StoreError", "StoreUnavailable"),
-        "where": ("IN_MEMORY", "is_url", "parse_url"),
+        "where": ("IN_MEMORY", "has_password", "is_url", "parse_url", "without_secrets"),
     },
 )
