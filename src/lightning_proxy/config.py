@@ -41,6 +41,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Every setting, as plain values, for people to see, without what opens a door."""
         values: dict[str, Any] = _without_secrets(msgspec.to_builtins(self))
         values["api"]["tokens"] = [_HIDDEN] * len(self.api.tokens)
+        if self.api.metrics_token is not None:
+            values["api"]["metrics_token"] = _HIDDEN
         relay = self.relay
         if relay.chain is not None:
             values["relay"]["chain"] = SourceURL.parse(relay.chain).without_secrets(relay.chain)

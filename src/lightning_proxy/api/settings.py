@@ -38,6 +38,10 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     tls_key: str | None = None
     #: Networks (CIDR) of proxies whose X-Forwarded-For, -Proto and -Host are believed.
     trusted_proxies: list[str] = []
+    #: Who reads /metrics here: admin: nobody, unless only this machine is served, for the admin
+    #: socket has it, too; token: who has `metrics_token`; open: anybody.
+    metrics: Literal["admin", "token", "open"] = "admin"
+    metrics_token: Annotated[str, Meta(min_length=16)] | None = None
     limits: LimitSettings = field(default_factory=LimitSettings)
     #: The operator's own socket (a file), for lightning-proxy sessions, wallets and delegations.
     #: `serve` has a place for it beside the store where this is unset.
@@ -81,6 +85,8 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             )
         if access == "token" and not self.tokens:
             raise SettingsError('access "token" needs at least one token of 16 characters')
+        if (self.metrics == "token") is not (self.metrics_token is not None):
+            raise SettingsError('metrics "token" and metrics_token go together')
         if access == "allowlist" and not self.allowlist:
             raise SettingsError('access "allowlist" needs at least one node id')
         if not self.on_loopback and not self.origins:
