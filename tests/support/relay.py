@@ -22,6 +22,8 @@ from lightning_proxy.transport.handshake import Initiator
 from tests.support.peer import PeerConnection, ScriptedPeer
 
 WAIT = 10.0
+#: As far as a relay can see, who has no key of the peer's.
+ACT_ONE = (b"\0" + PrivateKey(b"\1" * 32).public_key.format() + bytes(16)).hex()
 PEER_INIT = Init(globalfeatures=b"", features=DEFAULT_FEATURES.to_bytes()).encode()
 
 

@@ -149,7 +149,7 @@ class WalletSocket:
 
     @property
     def can_answer(self) -> bool:
-        return DeviceRight.ANSWER in self._rights
+        return {DeviceRight.SEE, DeviceRight.ANSWER} <= self._rights
 
     def delegate(self, envelope: Delegate) -> None:
         if DeviceRight.SEE not in self._rights:
@@ -214,9 +214,12 @@ class WalletSocket:
             self._wallet = node_id
             self._inbox = self._relay.inbox_of(node_id)
             self._inbox.check_room()
-            self._methods = methods_of(self._relay, self._inbox, self._device_key, self._limits)
+            self._methods = methods_of(
+                self._relay, self._inbox, self._device_key, self._rights, self._limits
+            )
             self._integers = wanted.integers
-            sessions = fitting(each.describe() for each in self._inbox.sessions.values())
+            shown = self._inbox.sessions.values() if DeviceRight.SEE in self._rights else ()
+            sessions = fitting(each.describe() for each in shown)
             result = Authenticated(
                 node_id.hex(),
                 self._wallet_settings(),
@@ -341,7 +344,7 @@ class WalletSocket:
         if not isinstance(delegation_id, str):
             raise RpcError(ErrorCode.INVALID_REQUEST, "An answer has its delegation's id.")
         try:
-            if not self.can_answer:
+            if DeviceRight.ANSWER not in self._rights:
                 raise RpcError(ErrorCode.FORBIDDEN, "This device lacks the right 'answer'.")
             if envelope.error is not UNSET:
                 if envelope.error.code != ErrorCode.REFUSED.number:

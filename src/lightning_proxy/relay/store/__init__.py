@@ -7,7 +7,13 @@ from lightning_proxy.lazily import exporting
 if TYPE_CHECKING:
     from lightning_proxy.relay.store.channels import ChannelStore, StoredChannel, given_up
     from lightning_proxy.relay.store.database import Database, StoreError, StoreUnavailable
-    from lightning_proxy.relay.store.where import IN_MEMORY, is_url, parse_url
+    from lightning_proxy.relay.store.where import (
+        IN_MEMORY,
+        has_password,
+        is_url,
+        parse_url,
+        without_secrets,
+    )
 
 __all__ = [
     "IN_MEMORY",
@@ -17,8 +23,10 @@ __all__ = [
     "StoreUnavailable",
     "StoredChannel",
     "given_up",
+    "has_password",
     "is_url",
     "parse_url",
+    "without_secrets",
 ]
 
 __getattr__ = exporting(
@@ -30,6 +38,6 @@ __getattr__ = exporting(
             "given_up",
         ),
         "database": ("Database", "StoreError", "StoreUnavailable"),
-        "where": ("IN_MEMORY", "is_url", "parse_url"),
+        "where": ("IN_MEMORY", "has_password", "is_url", "parse_url", "without_secrets"),
     },
 )

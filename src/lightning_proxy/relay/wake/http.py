@@ -16,6 +16,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from lightning_proxy.http import Answer, Client
+from lightning_proxy.networks import is_loopback
 from lightning_proxy.relay.dial_policy import DialPolicy
 from lightning_proxy.relay.resolver import Resolver
 from lightning_proxy.relay.text import printable
@@ -91,7 +92,7 @@ class GuardedHttp:
             raise RpcError(ErrorCode.INVALID_PARAMS, "Write a URL like https://host/path.")
         if parsed.fragment:
             raise RpcError(ErrorCode.INVALID_PARAMS, "A URL to be called has no fragment.")
-        if not (parsed.scheme == "https" or (parsed.scheme == "http" and _is_loopback(host))):
+        if not (parsed.scheme == "https" or (parsed.scheme == "http" and is_loopback(host))):
             raise RpcError(ErrorCode.INVALID_PARAMS, "Only https:// is called.")
         try:
             literal = ip_address(host)
@@ -200,14 +201,6 @@ def _why(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its name can't be resolved"
     return f"it can't be reached ({type(error).__name__})"
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether a URL's host is this machine by its spelling; the policy decides all the same."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _outcome(answer: Answer, gone: frozenset[int]) -> Outcome:

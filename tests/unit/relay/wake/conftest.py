@@ -17,7 +17,7 @@ from lightning_proxy.relay.wake.waker import Waker
 from lightning_proxy.rpc import WakeReason
 from tests.support.receivers import Receiver
 
-POLICY = DialPolicy(DialSettings(), relay_on_loopback=True)
+POLICY = DialPolicy(DialSettings(), relay_is_local=True)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from tests.unit.relay.wake.conftest import POLICY, post, waking
 WALLET, OTHER = b"\x02" + bytes(32), b"\x03" + bytes(32)
 SECRET = "s3cr3t"
 ASKED = WakeReason.DELEGATION
-STRICT = DialPolicy(DialSettings(), relay_on_loopback=False)
+STRICT = DialPolicy(DialSettings(), relay_is_local=False)
 
 
 async def failure(url: str, **settings: Any) -> str:
