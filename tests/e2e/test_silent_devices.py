@@ -149,10 +149,14 @@ async def released(server: Server, wallet: RawWallet, socket: Socket) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("how", ["silent", "revoked"])
-async def test_whatever_waits_for_it_a_dead_one_is_released(peer: ScriptedPeer, how: str) -> None:
+@pytest.mark.parametrize("how", ["silent", "revoked", "given up by aiohttp"])
+async def test_whatever_waits_for_it_a_dead_one_is_released(
+    peer: ScriptedPeer, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
     """Not a byte goes to it any more, and so no ping and no goodbye."""
-    timeout = NEVER if how == "revoked" else 0.2
+    timeout = 0.2 if how == "silent" else NEVER
+    if how == "given up by aiohttp":
+        monkeypatch.setattr(relay_socket, "_HEARTBEAT", 1.0)
     settings: dict[str, Any] = {
         "wallet_pong_timeout": timeout,
         "wallet_answer_timeout": timeout,
