@@ -44,6 +44,7 @@ from lightning_proxy.rpc import (
     Slots,
     Subscribe,
     TakeOver,
+    UpdateChannel,
     WakeByWebhook,
     WakeByWebPush,
     WakeKind,
@@ -63,7 +64,15 @@ Methods = dict[str, tuple[type, Callable[[Any], Any]]]
 RIGHTS: Final[dict[str, DeviceRight | None]] = {
     **dict.fromkeys(("sessions", "channels", "slots", "wake_targets", "devices"), DeviceRight.SEE),
     **dict.fromkeys(
-        ("acknowledge", "send", "open_channel", "take_over", "add_slots", "remove_slot"),
+        (
+            "acknowledge",
+            "send",
+            "open_channel",
+            "take_over",
+            "add_slots",
+            "remove_slot",
+            "update_channel",
+        ),
         DeviceRight.ANSWER,
     ),
     **dict.fromkeys(
@@ -84,7 +93,7 @@ def methods_of(
 ) -> Methods:
     """All that may be asked for this wallet, and what `rights` leave of each result."""
     return (
-        _SessionMethods(relay, inbox, limits).table()
+        _SessionMethods(relay, inbox, device_key, limits).table()
         | _WakeMethods(relay, inbox, sees=DeviceRight.SEE in rights).table()
         | _SlotMethods(relay, inbox).table()
         | _DeviceMethods(relay, inbox, device_key).table()
@@ -103,10 +112,11 @@ def check_right(name: str, rights: frozenset[DeviceRight], *, is_node: bool) -> 
 class _SessionMethods:
     """Its sessions, what it says to their peers, and what it was told."""
 
-    def __init__(self, relay: Relay, inbox: Inbox, limits: Limits) -> None:
+    def __init__(self, relay: Relay, inbox: Inbox, device_key: bytes, limits: Limits) -> None:
         assert inbox.node_id is not None  # noqa: S101 - it has authenticated
         self._relay = relay
         self._inbox = inbox
+        self._device_key = device_key
         self._limits = limits
         self._wallet = inbox.node_id
 
@@ -121,6 +131,7 @@ class _SessionMethods:
             "subscribe": (Subscribe, self._subscribe),
             "set_presence": (SetPresence, self._set_presence),
             "open_channel": (OpenChannel, self._open_channel),
+            "update_channel": (UpdateChannel, self._update_channel),
             "channels": (Channels, self._channels),
             "acknowledge": (Acknowledge, self._acknowledge),
         }
@@ -144,6 +155,7 @@ class _SessionMethods:
                 wanted.sending,
                 wanted.receiving,
                 None if wanted.init is None else bytes.fromhex(wanted.init),
+                commitments=wanted.commitments,
             )
         )
         return HandshakeDone(init.hex())
@@ -179,6 +191,10 @@ class _SessionMethods:
     def _open_channel(self, wanted: OpenChannel) -> Done:
         session = self._relay.find(self._inbox, wanted.session_id)
         session.open_channel(bytes.fromhex(wanted.message))
+        return Done()
+
+    async def _update_channel(self, wanted: UpdateChannel) -> Done:
+        await self._relay.update_channel(self._inbox, self._device_key, wanted)
         return Done()
 
     async def _channels(self, wanted: Channels) -> list[ChannelInfo] | ChannelPage:

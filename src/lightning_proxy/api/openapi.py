@@ -21,6 +21,7 @@ METHODS: dict[str, tuple[type, Any, str]] = {
     "send": (rpc.Send, rpc.Done, "wallet"),
     "subscribe": (rpc.Subscribe, rpc.SessionInfo, "wallet"),
     "open_channel": (rpc.OpenChannel, rpc.Done, "wallet"),
+    "update_channel": (rpc.UpdateChannel, rpc.Done, "wallet"),
     "channels": (rpc.Channels, rpc.ChannelList, "wallet"),
     "set_presence": (rpc.SetPresence, rpc.SessionInfo, "wallet"),
     "wake_by_webhook": (rpc.WakeByWebhook, rpc.WakeTarget, "wallet"),

@@ -8,6 +8,7 @@ from lightning_proxy.bolt.channel import Channel, Need
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.features import Features
+from lightning_proxy.bolt.messages import ChannelReestablish
 from lightning_proxy.relay.questions import (
     ChannelKeysQuestion,
     ChannelReadyQuestion,
@@ -24,19 +25,25 @@ _QUESTIONS: Final[dict[Need, type[Question]]] = {
     Need.FUNDING_CREATED: FundingCreatedQuestion,
     Need.FUNDING_SIGNED: FundingSignedQuestion,
     Need.CHANNEL_READY: ChannelReadyQuestion,
-    Need.CHANNEL_REESTABLISH: ReestablishQuestion,
 }
 
 
 def question_of(
-    channel: Channel, broadcast: Callable[[Channel, bytes], None] | None
+    channel: Channel,
+    broadcast: Callable[[Channel, bytes], None] | None,
+    resume: Callable[[Channel, bytes, ChannelReestablish], None] | None,
 ) -> Question | None:
-    """None: nothing of the wallet's is next; `broadcast` is `FundingTransactionQuestion`'s."""
+    """None: nothing of the wallet's is next.
+
+    `broadcast` is `FundingTransactionQuestion`'s, `resume` `ReestablishQuestion`'s.
+    """
     need = channel.needs
     if need is None:
         return None
     if need is Need.FUNDING_TRANSACTION:
         return FundingTransactionQuestion(channel, broadcast)
+    if need is Need.CHANNEL_REESTABLISH:
+        return ReestablishQuestion(channel, resume)
     return _QUESTIONS[need](channel)
 
 

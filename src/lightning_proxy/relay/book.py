@@ -23,6 +23,7 @@ from lightning_proxy.relay.broadcasts import Broadcasts
 from lightning_proxy.relay.devices import LeaseKey, Leases
 from lightning_proxy.relay.settings import RelaySettings
 from lightning_proxy.relay.slots import Slots
+from lightning_proxy.relay.snapshots import Snapshots
 from lightning_proxy.relay.store import ChannelStore, Database, StoredChannel
 from lightning_proxy.rpc import Notification
 
@@ -54,6 +55,7 @@ class ChannelBook:
         self._leases = leases
         self._settings = settings
         self._store = ChannelStore(database)
+        self.snapshots = Snapshots(self._store.save_snapshots)
         self.slots = Slots(database, settings.max_slots_per_wallet)
         self._source = source
         self._watch: OutputWatch
@@ -119,6 +121,10 @@ class ChannelBook:
             else:
                 channels.append(channel)
         return channels
+
+    async def stored_snapshots(self, wallet: bytes, peer: bytes) -> dict[bytes, bytes]:
+        """How a wallet's channels with a peer stood, by their ids; raises `StoreError`."""
+        return await self._store.snapshots(wallet, peer)
 
     async def some_channels(self, wallet: bytes, after: bytes, count: int) -> list[StoredChannel]:
         """So many of a wallet's channels as they are stored: those behind this id, in order.

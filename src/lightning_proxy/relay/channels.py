@@ -24,6 +24,7 @@ from lightning_proxy.relay.delegation import Delegation, DelegationState
 from lightning_proxy.relay.disk_work import DiskWork
 from lightning_proxy.relay.early import Early
 from lightning_proxy.relay.fundings import Fundings
+from lightning_proxy.relay.moving import MovingChannels
 from lightning_proxy.relay.questions import ALL_CHANNELS, opening_errors
 from lightning_proxy.relay.slots import SessionSlots
 from lightning_proxy.relay.text import printable
@@ -61,11 +62,13 @@ class SessionChannels:
         "_slots",
         "_unknown",
         "_warned",
+        "moving",
     )
 
     def __init__(self, session: "Session", book: ChannelBook) -> None:
         self._session = session
         self._disk = DiskWork(session)
+        self.moving = MovingChannels(session, book.snapshots, self._disk)
         self._book = book
         #: By the temporary and, once there is one, by the final id.
         self._by_id: dict[bytes, Channel] = {}
@@ -84,7 +87,8 @@ class SessionChannels:
 
     @property
     def open_delegations(self) -> int:
-        return len(self._delegations) + self._unknown.open_delegations
+        moving = self.moving.open_delegations
+        return len(self._delegations) + self._unknown.open_delegations + moving
 
     def describe(self) -> list[ChannelInfo]:
         """What the API shows of them."""
@@ -111,9 +115,12 @@ class SessionChannels:
             self._disk.read(partial(self._load, wallet))
 
     async def _load(self, wallet: bytes) -> None:
-        channels = await self._book.channels(wallet, self._session.peer.node_id)
+        peer = self._session.peer.node_id
+        channels = await self._book.channels(wallet, peer)
+        snapshots = await self._book.stored_snapshots(wallet, peer)
         self._loading = False
         fresh = [each for each in channels if each.channel_id not in self._by_id]
+        self.moving.loaded(fresh, snapshots)
         self._by_id |= {each.channel_id: each for each in fresh}
         for channel_id in self._failed_early:
             self.failed_by_wallet(channel_id)
@@ -149,7 +156,9 @@ class SessionChannels:
     def set_raw(self, *, raw: bool) -> None:
         """The wallet speaks for itself from now on, or does so no more."""
         if raw:
-            self._void("the wallet subscribed to raw messages: it speaks for itself")
+            reason = "the wallet subscribed to raw messages: it speaks for itself"
+            self._void(reason)
+            self.moving.stop(reason)
         else:
             for channel in dict.fromkeys(self._by_id.values()):
                 self._advance(channel)
@@ -167,6 +176,7 @@ class SessionChannels:
             if type_ == messages.Error.TYPE and self._loading:
                 self._early.keep(type_, raw, unadopted=False)
         self._void(f"the session is over: {reason}")
+        self.moving.stop(f"the session is over: {reason}")
         for channel in dict.fromkeys(self._by_id.values()):
             if channel.state not in SIGNED:
                 self._remove(channel)
@@ -214,7 +224,7 @@ class SessionChannels:
         if channel is None:
             self._received_for_nothing(channel_id, raw, message)
             return
-        if not self._takes(channel, raw, message):
+        if self.moving.takes(channel, raw, message) or not self._takes(channel, raw, message):
             return
         match message:
             case messages.FundingCreated():
@@ -244,19 +254,33 @@ class SessionChannels:
             return False
         return True
 
-    def received_signed(self, type_: int, raw: bytes) -> None:
-        """Another one of `SIGNED_TYPES` came: the wallet's alone as yet.
+    def received_signed(self, type_: int, raw: bytes, message: messages.Message) -> None:
+        """Another one of `SIGNED_TYPES` came: where it moves no channel here, the wallet's alone.
 
         To what a peer begins, better a clear word than a peer that waits for a minute.
         """
-        self._session.pass_on(type_, memoryview(raw))
         channel_id = channel_id_in(raw)
         channel = self._by_id.get(channel_id)
+        if channel is not None and self.moving.takes(channel, raw, message):
+            return
+        self._session.pass_on(type_, memoryview(raw))
         if channel is None:
             self._ask_about(channel_id, raw)
         elif type_ in LATER_TYPES and channel not in self._warned:
             self._warned.add(channel)
             self._session.tell(messages.Warning(channel_id=channel_id, data=_LATER).encode())
+
+    def find(self, channel_id: bytes) -> Channel | None:
+        """The channel with this id."""
+        return self._by_id.get(channel_id)
+
+    def check_sent(self, type_: int, raw: bytes) -> None:
+        """Raise `RpcError` for what a wallet sends past the state of a channel that moves."""
+        channel = self._by_id.get(channel_id_in(raw))
+        if channel is not None and self.moving.speaks_for(type_, channel):
+            raise RpcError(
+                ErrorCode.INVALID_PARAMS, "What moves this channel goes by update_channel."
+            )
 
     def failed_by_wallet(self, channel_id: bytes) -> None:
         """The wallet said `error` of its own accord."""
@@ -292,6 +316,7 @@ class SessionChannels:
         """
         if (delegation := self._delegations.get(channel)) is not None:
             delegation.void(reason)
+        self.moving.forget(channel, reason)
         self._remove(channel)
         wallet = self._session.inbox.node_id
         if wallet is not None:
@@ -383,7 +408,8 @@ class SessionChannels:
         if self._session.raw:
             return
         broadcast = self._broadcast if self._book.sees(channel) else None
-        question = question_of(channel, broadcast)
+        resume = self.moving.resume if self._session.commitments else None
+        question = question_of(channel, broadcast, resume)
         if question is not None:
             self._delegations[channel] = self._session.delegate(
                 question, unsettled(channel), self._fundings.of(channel), self._over
@@ -423,6 +449,8 @@ class SessionChannels:
             self._session.tell(reply)
         if question.kind is DelegationKind.REESTABLISH:
             self._retransmit(channel)
+            for type_, raw in self.moving.kept(channel):
+                self._session.on_message(type_, memoryview(raw))
         self._advance(channel)
 
     def _signed(self, channel: Channel) -> None:

@@ -91,8 +91,17 @@ class Delegation:
     @property
     def envelope(self) -> Delegate:
         """The question as it is sent now, with the time that remains."""
-        remaining = self.due - asyncio.get_running_loop().time()
-        return structs.replace(self._envelope, remaining=max(0.0, remaining))
+        remaining = max(0.0, self.due - asyncio.get_running_loop().time())
+        moves = self.question.moves()
+        if moves is None:
+            return structs.replace(self._envelope, remaining=remaining)
+        messages, fence = moves
+        return structs.replace(
+            self._envelope,
+            remaining=remaining,
+            messages=[raw.hex() for raw in messages],
+            fence=fence,
+        )
 
     def settle(self, answer: Raw) -> None:
         """Take the wallet's answer; raises `RpcError`, and stays open, if it is wrong."""

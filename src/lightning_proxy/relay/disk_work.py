@@ -65,6 +65,17 @@ class DiskWork:
         self._session.pause_for_disk(paused=True)
         self._start(waited_for)
 
+    def write_beside(self, work: Work, go_on: Callable[[], None]) -> None:
+        """After what was to be written before this; what comes later needs not wait for it."""
+
+        async def beside() -> None:
+            async with self._turn:
+                pass
+            await work()
+            go_on()
+
+        self._start(beside)
+
     def _start(self, work: Work) -> None:
         async def run() -> None:
             try:

@@ -23,8 +23,9 @@ from lightning_proxy.bolt.messages import (
 )
 from lightning_proxy.bolt.opening import channel_id_of
 from lightning_proxy.bolt.signing import parse_transaction
+from lightning_proxy.relay.live import LiveChannel
 from lightning_proxy.relay.text import printable
-from lightning_proxy.rpc import DelegationKind, ErrorCode, RpcError, decode_params
+from lightning_proxy.rpc import DelegationKind, ErrorCode, Fence, RpcError, decode_params
 
 #: BOLT #1: an `error` or `warning` for the all-zero channel id concerns every channel.
 ALL_CHANNELS: Final = bytes(32)
@@ -46,6 +47,10 @@ class Question:
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.channel_id = channel.channel_id
+
+    def moves(self) -> tuple[list[bytes], Fence] | None:
+        """The peer's messages and the fence, where they are another each time that it is sent."""
+        return None
 
     @property
     def leased_id(self) -> bytes | None:
@@ -193,25 +198,61 @@ class ChannelReadyQuestion(Question):
 
 
 class ReestablishQuestion(Question):
-    """On a new connection: where the wallet's record of the channel stands."""
+    """On a new connection: where the wallet's record of the channel stands.
+
+    `resume` goes on from a snapshot, or raises `RpcError`; None: such channels don't move here.
+    """
 
     kind = DelegationKind.REESTABLISH
 
+    def __init__(
+        self, channel: Channel, resume: Callable[[Channel, bytes, ChannelReestablish], None] | None
+    ) -> None:
+        super().__init__(channel)
+        self._resume = resume
+
     def settle(self, answer: Raw) -> list[bytes]:
         numbers = decode_params(answer, rpc.Reestablish)
-        return self._say(
-            ChannelReestablish(
-                channel_id=self.channel_id,
-                next_commitment_number=numbers.next_commitment_number,
-                next_revocation_number=numbers.next_revocation_number,
-                your_last_per_commitment_secret=bytes.fromhex(
-                    numbers.your_last_per_commitment_secret
-                ),
-                my_current_per_commitment_point=bytes.fromhex(
-                    numbers.my_current_per_commitment_point
-                ),
-            )
+        message = ChannelReestablish(
+            channel_id=self.channel_id,
+            next_commitment_number=numbers.next_commitment_number,
+            next_revocation_number=numbers.next_revocation_number,
+            your_last_per_commitment_secret=bytes.fromhex(numbers.your_last_per_commitment_secret),
+            my_current_per_commitment_point=bytes.fromhex(numbers.my_current_per_commitment_point),
         )
+        if numbers.snapshot is None or self._resume is None:
+            return self._say(message)
+        self._resume(self.channel, bytes.fromhex(numbers.snapshot), message)
+        return [message.encode()]
+
+
+class CommitmentQuestion(Question):
+    """On what makes it the wallet's turn in a channel that moves.
+
+    `take` is `LiveChannel.take`, and whatever follows from that; it raises `RpcError`.
+    """
+
+    kind = DelegationKind.COMMITMENT
+
+    def __init__(
+        self,
+        channel: Channel,
+        live: LiveChannel,
+        take: Callable[[int, int, list[bytes]], None],
+    ) -> None:
+        super().__init__(channel)
+        self._live = live
+        self._take = take
+        #: The answer goes by the fence that the wallet was shown first.
+        self.fence = live.fence
+
+    def moves(self) -> tuple[list[bytes], Fence]:
+        return self._live.unheard, self.fence
+
+    def settle(self, answer: Raw) -> list[bytes]:
+        moves = decode_params(answer, rpc.Commitment)
+        self._take(moves.heard, self.fence.said, [bytes.fromhex(raw) for raw in moves.messages])
+        return []
 
 
 class UnknownChannelQuestion(Question):

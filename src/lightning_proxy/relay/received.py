@@ -98,7 +98,7 @@ def received_for_signed(session: "Session", type: int, view: memoryview) -> None
     """Payments and closing are the wallet's alone as yet."""
     message = session.decode(messages.Message, view)
     if message is not None and not _holds_back(session, type, view):
-        session.channels.received_signed(type, bytes(view))
+        session.channels.received_signed(type, bytes(view), message)
 
 
 def received_open_channel2(session: "Session", type: int, view: memoryview) -> None:

@@ -40,6 +40,7 @@ from lightning_proxy.rpc import (
     Notification,
     RpcError,
     SessionInfo,
+    UpdateChannel,
 )
 from lightning_proxy.transport import CipherState
 from lightning_proxy.transport.handshake import HandshakeError, check_act_one
@@ -258,8 +259,11 @@ class Relay:
         sending: DirectionState,
         receiving: DirectionState,
         init: bytes | None = None,
+        *,
+        commitments: bool = False,
     ) -> bytes:
         """Finish a session's handshake; returns the peer's `init`. Raises `RpcError`."""
+        session.commitments = commitments
         own_init = self._default_init if init is None else OwnInit.read(init)
         answer = await session.shake_hands(
             act_three, _cipher(sending), _cipher(receiving), own_init
@@ -322,6 +326,20 @@ class Relay:
             if socket.device_key == former != device_key:
                 socket.notify(LeaseLost(info.temporary_channel_id, fencing))
         return fencing
+
+    async def update_channel(self, inbox: Inbox, device_key: bytes, wanted: UpdateChannel) -> None:
+        """Returns once what this device says is stored, and has left; raises `RpcError`."""
+        assert inbox.node_id is not None  # noqa: S101 - only wallets ask
+        session = self.find(inbox, wanted.session_id)
+        channels = session.own_channels
+        channel = None if channels is None else channels.find(bytes.fromhex(wanted.channel_id))
+        if channels is None or channel is None:
+            raise RpcError(ErrorCode.INVALID_PARAMS, "This session has no such channel.")
+        lease = LeaseKey(inbox.node_id, session.peer.node_id, channel.temporary_channel_id)
+        self.devices.leases.check(lease, device_key)
+        words = [bytes.fromhex(message) for message in wanted.messages]
+        await channels.moving.update(channel, wanted.heard, wanted.said, words)
+        self.devices.leases.settled(lease, device_key)
 
     async def revoke_device(self, inbox: Inbox, device_key: bytes) -> None:
         """Raises `RpcError` (invalid_params), `StoreError`."""

@@ -82,6 +82,7 @@ class Session:
         "_paused",
         "_timer",
         "_transport",
+        "commitments",
         "counters",
         "created",
         "errors_received",
@@ -116,6 +117,8 @@ class Session:
         self.created = time.time()
         self.sequence = 0
         self.raw = False
+        #: Whether the wallet answers `commitment`.
+        self.commitments = False
         #: Where the wallet chose another policy than `stay`.
         self.presence: Presence | None = None
         self.short_channel_ids = _NO_CHANNELS
@@ -267,13 +270,16 @@ class Session:
         """Send the peer a message of the wallet's; raises `RpcError` (session_state, limit)."""
         if self.state is not SessionState.READY:
             raise RpcError(ErrorCode.SESSION_STATE, "This session is not ready to send.")
+        type_ = int.from_bytes(message[:2], "big")
+        if self._channels is not None and not self.raw:
+            self._channels.check_sent(type_, message)
         try:
             self.transport.send(message)
         except SendQueueFull:
             raise RpcError(
                 ErrorCode.LIMIT, "The peer does not read; wait, or close the session."
             ) from None
-        if self._channels is not None and int.from_bytes(message[:2], "big") == messages.Error.TYPE:
+        if self._channels is not None and type_ == messages.Error.TYPE:
             self._channels.failed_by_wallet(message[2:34])
 
     def _pause(self, reason: _Pause, *, paused: bool) -> None:

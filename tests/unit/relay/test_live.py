@@ -49,6 +49,9 @@ class Channel:
             self.peer.hear(raw)
         return left
 
+    def turn(self) -> bool:
+        return self.relay.is_wallets_turn
+
     def fulfil(self, mover: Mover, htlc_id: int) -> UpdateFulfillHtlc:
         return UpdateFulfillHtlc(channel_id=mover.channel_id, id=htlc_id, payment_preimage=PREIMAGE)
 
@@ -75,14 +78,14 @@ def test_a_payment_received_takes_three_rounds(channel: Channel) -> None:
     relay, peer = channel.relay, channel.peer
     channel.hear(peer.add(50_000_000, HASH))
     # An update alone is nobody's turn: its signature is yet to come.
-    assert not relay.is_wallets_turn
+    assert not channel.turn()
     channel.hear(peer.commitment_signed())
-    assert relay.is_wallets_turn
+    assert channel.turn()
     assert len(relay.unheard) == 2
     assert [decode(raw).NAME for raw in channel.ask()] == ["revoke_and_ack", "commitment_signed"]
-    assert not relay.is_wallets_turn
+    assert not channel.turn()
     channel.hear(peer.revoke_and_ack())
-    assert relay.is_wallets_turn
+    assert channel.turn()
     channel.wallet.hear(relay.fence, relay.unheard)
     channel.wallet.say(channel.fulfil(channel.wallet.mover, 0))
     assert [decode(raw).NAME for raw in channel.ask()] == [
@@ -112,7 +115,7 @@ def test_a_payment_sent(channel: Channel) -> None:
     channel.hear(peer.commitment_signed())
     channel.ask()
     channel.hear(channel.fulfil(peer, 0))
-    assert not relay.is_wallets_turn
+    assert not channel.turn()
     assert relay.is_wallets_gain
     channel.hear(peer.commitment_signed())
     channel.ask()
@@ -362,8 +365,13 @@ class Living(RuleBasedStateMachine):
     @rule(amount=sampled_from([50_000_000, 354_000, 1]))
     def the_peer_adds(self, amount: int) -> None:
         peer = self.channel.peer
-        if len(peer.snapshot.theirs.latest.state.htlcs) < 6:
-            self.channel.hear(peer.add(amount, HASH))
+        message = peer.add(amount, HASH)
+        try:
+            raw = peer.say(message)
+        except BoltError:
+            # More than it has.
+            return
+        self.channel.relay.received(raw, message)
 
     @rule(feerate=integers(253, 2_000))
     def the_peer_wants_a_fee(self, feerate: int) -> None:

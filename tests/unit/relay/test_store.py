@@ -208,7 +208,7 @@ async def test_state_from_before_there_were_migrations(path: Path) -> None:
         if table not in ("channels", "channel_messages", "sqlite_sequence"):
             database.execute(f"DROP TABLE {table}")
     # As it was then.
-    for column in ("failure", "broadcast"):
+    for column in ("failure", "broadcast", "snapshot"):
         database.execute(f"ALTER TABLE channels DROP COLUMN {column}")
     database.close()
     async with stored(path) as store:

@@ -338,6 +338,18 @@ class Channel:
         else:
             self.state = ChannelState.FORGOTTEN
 
+    def has_re_established(self, sender: Role) -> bool:
+        """Whether this side needs to say no `channel_reestablish` (any more) on this connection."""
+        return self._reestablished is None or sender in self._reestablished
+
+    def re_established(self, sender: Role) -> None:
+        """This side's `channel_reestablish` went by a `Snapshot`, which its numbers were judged by.
+
+        Of a channel that has moved, the opening's log knows no more.
+        """
+        if self._reestablished is not None:
+            self._reestablished.add(sender)
+
     def retransmit(self) -> bytes | None:
         """Once `channel_reestablish` went both ways: the `channel_ready` to send once more.
 

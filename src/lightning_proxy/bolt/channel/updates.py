@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
@@ -29,6 +30,10 @@ Update = UpdateAddHtlc | Removal | UpdateFee
 _CLTV_LIMIT: Final = 500_000_000
 #: BOLT #2: what the opener keeps ready so that a fee that doubles does not lock the channel up.
 _FEE_BUFFER: Final = 2
+#: Updates that are kept decoded: each is looked at again for every one that comes after it.
+_KEPT: Final = 1024
+#: Those that are pending; they are immutable, and so is what they say.
+_decoded: Final = lru_cache(_KEPT)(decode)
 
 
 def apply(state: CommitmentState, updates: Iterable[tuple[Role, Message]]) -> CommitmentState:
@@ -68,8 +73,8 @@ def next_state(snapshot: Snapshot, signer: Role) -> CommitmentState:
     All that the signer said, and of the other's all that the signer has acknowledged.
     """
     owner = signer.other
-    acked = ((owner, decode(raw)) for raw in snapshot.side(owner).changes.acked)
-    proposed = ((signer, decode(raw)) for raw in snapshot.side(signer).changes.proposed)
+    acked = ((owner, _decoded(raw)) for raw in snapshot.side(owner).changes.acked)
+    proposed = ((signer, _decoded(raw)) for raw in snapshot.side(signer).changes.proposed)
     return apply(snapshot.side(owner).latest.state, (*acked, *proposed))
 
 
@@ -113,7 +118,7 @@ def dropped(snapshot: Snapshot, role: Role) -> Snapshot:
     """
     side = snapshot.side(role)
     proposed = side.changes.proposed
-    adds = sum(isinstance(decode(raw), UpdateAddHtlc) for raw in proposed)
+    adds = sum(isinstance(_decoded(raw), UpdateAddHtlc) for raw in proposed)
     return snapshot.with_side(
         role,
         structs.replace(
@@ -152,7 +157,7 @@ def _check_removal(snapshot: Snapshot, sender: Role, update: Removal) -> None:
             "id", f"the other side offered no HTLC {update.id} that is committed"
         )
     for raw in snapshot.side(sender).changes.pending:
-        said = decode(raw)
+        said = _decoded(raw)
         if isinstance(said, Removal) and said.id == update.id:
             raise RequirementError("id", f"HTLC {update.id} was removed before")
     if (

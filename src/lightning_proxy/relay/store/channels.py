@@ -1,11 +1,11 @@
 """Channels on disk: what both nodes said about each, so that a restart loses none."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, delete, not_, or_, select, true, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, not_, or_, select, true, update
 
 from lightning_proxy.bolt.channel import ChannelState, Entry
 from lightning_proxy.bolt.commitment import Role
@@ -18,6 +18,8 @@ from lightning_proxy.rpc import ChannelInfo
 
 #: The state that a failed channel is shown in, whatever it had come to.
 FAILED: Final = "failed"
+#: Of a channel, what each of its messages' rows is read with: a snapshot is long.
+_DESCRIBED: Final = tuple(column for column in channels.c if column is not channels.c.snapshot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class ChannelStore:
 
     async def _read(self, which: ColumnElement[bool]) -> list[StoredChannel]:
         query = (
-            select(channels, channel_messages.c.sender, channel_messages.c.raw)
+            select(*_DESCRIBED, channel_messages.c.sender, channel_messages.c.raw)
             .join(channel_messages)
             .where(which)
             .order_by(channels.c.channel_id, channel_messages.c.position)
@@ -139,6 +141,30 @@ class ChannelStore:
         )
         async with self._database.transaction() as connection:
             await connection.execute(update(channels).where(this).values(failure=reason))
+
+    async def save_snapshots(self, snapshots: Mapping[tuple[bytes, bytes], bytes]) -> None:
+        """Write how channels (wallet, id) stand, all or none."""
+        this = and_(
+            channels.c.wallet == bindparam("of_wallet"),
+            channels.c.channel_id == bindparam("of_channel"),
+        )
+        rows = [
+            {"of_wallet": wallet, "of_channel": channel_id, "snapshot": snapshot}
+            for (wallet, channel_id), snapshot in snapshots.items()
+        ]
+        async with self._database.transaction() as connection:
+            await connection.execute(update(channels).where(this), rows)
+
+    async def snapshots(self, wallet: bytes, peer: bytes) -> dict[bytes, bytes]:
+        """How a wallet's channels with this peer stand, by their ids: of those that have moved."""
+        query = select(channels.c.channel_id, channels.c.snapshot).where(
+            channels.c.wallet == wallet,
+            channels.c.peer == peer,
+            channels.c.snapshot.is_not(None),
+        )
+        async with self._database.transaction() as connection:
+            rows = await connection.execute(query)
+            return {row.channel_id: row.snapshot for row in rows}
 
     async def broadcasting(self) -> set[tuple[bytes, bytes]]:
         """Channels (wallet, id) whose funding transactions are being published."""

@@ -42,6 +42,8 @@ channels: Final = Table(
     #: Since when its funding transaction is being published (Unix seconds); null once it was seen
     #: there, or its wallet told that it is given up.
     Column("broadcast", Float),
+    #: How it stands by what its wallet said last, once it has moved (`bolt.channel.snapshot`).
+    Column("snapshot", LargeBinary),
 )
 channel_messages: Final = Table(
     "channel_messages",

@@ -1,0 +1,11 @@
+"""Channels that move: how each stands, in place of all that was said on it."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    op.add_column("channels", sa.Column("snapshot", sa.LargeBinary))
