@@ -139,8 +139,13 @@ class Mover:
 
 def movers(**changes: Any) -> dict[Role, Mover]:
     """Both sides of a channel that is ready; `sign` as `Mover`'s, the rest as `opened`'s."""
-    make = partial(Mover, sign=changes.pop("sign", True))
-    sides = opened(**changes)
+    sign = changes.pop("sign", True)
+    return movers_of(opened(**changes), sign=sign)
+
+
+def movers_of(sides: dict[Role, Side], *, sign: bool = True) -> dict[Role, Mover]:
+    """Both sides of an opening that went through, as they go on."""
+    make = partial(Mover, sign=sign)
     return {role: make(side.keys, snapshot_of(side.channel)) for role, side in sides.items()}
 
 
