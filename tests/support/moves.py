@@ -1,4 +1,4 @@
-"""A channel that moves over a real relay: a wallet by hand, a scripted peer, both with real keys."""
+"""A channel that moves over a real relay: a wallet by hand and a scripted peer, with real keys."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,9 @@ from lightning_proxy.bolt.channel.reestablish import reestablish_of
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.messages import (
     ChannelReady,
+    CommitmentSigned,
     Message,
+    RevokeAndAck,
     UpdateFulfillHtlc,
     decode,
     name_of,
@@ -31,6 +33,10 @@ class Moves:
         both = movers_of(self.sides)
         self.peer = both[role.other]
         self.wallet = WalletSide(both[role])
+        #: What the peer has said on this connection that counts.
+        self.spoken: list[bytes] = []
+        #: And how many of the wallet's messages it has heard, those that came again aside.
+        self.heard = 0
         self.session_id = ""
         self.connection: PeerConnection
 
@@ -59,6 +65,7 @@ class Moves:
         """A new connection, up to the question for the wallet's record."""
         self.session_id, self.connection = await wallet.open_session(peer, commitments=True)
         self.peer.disconnect()
+        self.heard = 0
         return await question_of(wallet, "reestablish")
 
     async def resume(self, wallet: RawWallet) -> list[bytes]:
@@ -66,10 +73,13 @@ class Moves:
         assert decode(says) == reestablish_of(self.wallet.snapshot, self.role)
         theirs = self.peer.reconnect()
         repeated = self.peer.hear(says)
+        self.spoken = [theirs, *repeated]
         await self.connection.send(theirs, *repeated, PING)
         again = await self.until_pong()
         while (await wallet.event_of("message"))["message"] != theirs.hex():
             pass
+        # Told like any message: a wallet that has something to say needs not wait for a question.
+        self.wallet.hear(Fence(ours=0, theirs=0, heard=0, said=0), [theirs])
         return again
 
     async def until_pong(self) -> list[bytes]:
@@ -81,6 +91,11 @@ class Moves:
                 self.peer.hear(raw)
         return heard
 
+    def hear_one(self, raw: bytes) -> None:
+        """The peer takes a message of the wallet's."""
+        self.peer.hear(raw)
+        self.heard += 1
+
     async def quiet(self) -> None:
         """Assert that nothing has left for the peer."""
         await self.connection.send(PING)
@@ -89,7 +104,9 @@ class Moves:
     # ---- the peer's ----
 
     def say(self, *messages: Message) -> list[bytes]:
-        return [self.peer.say(message) for message in messages]
+        words = [self.peer.say(message) for message in messages]
+        self.spoken += words
+        return words
 
     async def send(self, *messages: Message) -> None:
         """The peer says this, in one piece."""
@@ -101,7 +118,7 @@ class Moves:
         for name in names:
             raw = await self.connection.receive()
             assert name_of(int.from_bytes(raw[:2], "big")) == name
-            self.peer.hear(raw)
+            self.hear_one(raw)
             heard.append(raw)
         return heard
 
@@ -133,18 +150,35 @@ class Moves:
         self.wallet.commit()
         await self.ask_for(wallet, said)
 
-    async def ask_for(self, wallet: RawWallet, said: int, **changes: Any) -> None:
+    async def ask_for(self, wallet: RawWallet, first: int, **changes: Any) -> None:
         """`update_channel` with the wallet's messages from this one on."""
         params = {
             "session_id": self.session_id,
             "channel_id": self.channel_id.hex(),
             "heard": self.wallet.heard,
-            "said": said,
-            "messages": [raw.hex() for raw in self.wallet.said[said:]],
+            "said": first,
+            "messages": [raw.hex() for raw in self.wallet.said[first:]],
         }
         await wallet.call("update_channel", **{**params, **changes})
 
     # ---- whole dances ----
+
+    async def settle(self, wallet: RawWallet) -> None:
+        """Until nobody owes the other a `revoke_and_ack` or a signature."""
+        while True:
+            unheard = self.spoken[self.wallet.heard :]
+            if any(isinstance(decode(raw), CommitmentSigned | RevokeAndAck) for raw in unheard):
+                await self.answer(wallet)
+                while self.wallet.said[self.heard :]:
+                    raw = await self.connection.receive()
+                    assert raw == self.wallet.said[self.heard]
+                    self.hear_one(raw)
+            elif self.peer.snapshot.owes_revocation:
+                await self.send(self.peer.revoke_and_ack())
+            elif self.peer.snapshot.may_commit:
+                await self.send(self.peer.commitment_signed())
+            else:
+                return
 
     async def receive_payment(
         self, wallet: RawWallet, amount: int, preimage: bytes, payment_hash: bytes

@@ -88,7 +88,7 @@ class MovingChannels:
         self._stored: dict[bytes, bytes] = {}
         #: What the peer said while the wallet is asked for its snapshot.
         self._kept: dict[Channel, Early] = {}
-        self._questions: dict[Channel, Delegation] = {}
+        self._questions: dict[Channel, tuple[CommitmentQuestion, Delegation]] = {}
         #: Those that will be looked at once all that was read is taken.
         self._soon: set[Channel] = set()
         self._timers: dict[Channel, asyncio.TimerHandle] = {}
@@ -119,8 +119,8 @@ class MovingChannels:
 
     def forget(self, channel: Channel, reason: str) -> None:
         """The channel is over."""
-        if (delegation := self._questions.get(channel)) is not None:
-            delegation.void(reason)
+        if channel in self._questions:
+            self._questions[channel][1].void(reason)
         for gone in (self._live, self._kept):
             gone.pop(channel, None)
         for none in (self._resting, self._unanswered):
@@ -129,7 +129,7 @@ class MovingChannels:
 
     def stop(self, reason: str) -> None:
         """The connection is gone, or the wallet speaks for itself: no channel moves here now."""
-        for delegation in list(self._questions.values()):
+        for _, delegation in list(self._questions.values()):
             delegation.void(reason)
         for channel in list(self._timers):
             self._no_timer(channel)
@@ -225,7 +225,6 @@ class MovingChannels:
         live = self._find(channel)
         if live is None:
             raise RpcError(ErrorCode.INVALID_PARAMS, "This channel does not move on this session.")
-        before = live.heard
         try:
             stored = self._take(channel, live, heard, said, words)
         except Stale as stale:
@@ -234,10 +233,9 @@ class MovingChannels:
             raise RpcError(
                 ErrorCode.INVALID_PARAMS, f"BOLT 2 does not allow it: {error}."
             ) from None
-        if live.heard != before:
-            if (delegation := self._questions.get(channel)) is not None:
-                delegation.void("the wallet went on by itself")
-            self._look_soon(channel)
+        if channel in self._questions and not self._questions[channel][0].is_open:
+            self._questions[channel][1].void("the wallet went on by itself")
+        self._look_soon(channel)
         if not await stored:
             raise RpcError(
                 ErrorCode.UNAVAILABLE,
@@ -319,7 +317,8 @@ class MovingChannels:
         ):
             return
         question = CommitmentQuestion(channel, live, partial(self._answered, channel, live))
-        self._questions[channel] = self._session.delegate(question, [], None, self._over)
+        delegation = self._session.delegate(question, [], None, self._over)
+        self._questions[channel] = question, delegation
 
     def _no_timer(self, channel: Channel) -> None:
         if (timer := self._timers.pop(channel, None)) is not None:

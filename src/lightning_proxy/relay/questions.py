@@ -243,15 +243,24 @@ class CommitmentQuestion(Question):
         super().__init__(channel)
         self._live = live
         self._take = take
-        #: The answer goes by the fence that the wallet was shown first.
-        self.fence = live.fence
+        #: The answer goes by this, however often it is sent, and whatever is said meanwhile.
+        self._fence = live.fence
+        self._first = live.unheard
 
     def moves(self) -> tuple[list[bytes], Fence]:
-        return self._live.unheard, self.fence
+        taken = self._live.heard - self._fence.heard
+        return [*self._first[:taken], *self._live.unheard], self._fence
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is still something to answer that the fence goes with."""
+        live = self._live
+        known = self._fence.heard + len(self._first)
+        return live.heard <= known and (live.is_wallets_turn or live.is_wallets_gain)
 
     def settle(self, answer: Raw) -> list[bytes]:
         moves = decode_params(answer, rpc.Commitment)
-        self._take(moves.heard, self.fence.said, [bytes.fromhex(raw) for raw in moves.messages])
+        self._take(moves.heard, self._fence.said, [bytes.fromhex(raw) for raw in moves.messages])
         return []
 
 

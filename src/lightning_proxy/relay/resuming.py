@@ -11,6 +11,7 @@ from lightning_proxy.bolt.channel.updates import next_state
 from lightning_proxy.bolt.commitment import Role, build_commitment
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.messages import ChannelReestablish
+from lightning_proxy.bolt.secrets_store import SecretsStore
 from lightning_proxy.rpc import ErrorCode, RpcError
 
 #: What bytes that no wallet of ours has made can lead to, where they are read and rebuilt.
@@ -75,6 +76,7 @@ def _rebuild(snapshot: Snapshot) -> None:
         latest = snapshot.side(owner).latest
         build_commitment(parameters, owner, latest.state, latest.point)
         build_commitment(parameters, owner, next_state(snapshot, owner.other), latest.point)
+        SecretsStore.from_bytes(snapshot.side(owner).secrets)
         reestablish_of(snapshot, owner)
 
 
