@@ -7,10 +7,11 @@ from lightning_proxy.bolt.channel import Channel
 from lightning_proxy.bolt.channel.reestablish import disconnected, reestablish, reestablish_of
 from lightning_proxy.bolt.channel.snapshot import Snapshot
 from lightning_proxy.bolt.channel.terms import terms_of
-from lightning_proxy.bolt.channel.updates import next_state
+from lightning_proxy.bolt.channel.updates import Update, next_state
 from lightning_proxy.bolt.commitment import Role, build_commitment
+from lightning_proxy.bolt.derivation import FIRST_COMMITMENT_INDEX
 from lightning_proxy.bolt.errors import BoltError
-from lightning_proxy.bolt.messages import ChannelReestablish
+from lightning_proxy.bolt.messages import ChannelReestablish, decode
 from lightning_proxy.bolt.secrets_store import SecretsStore
 from lightning_proxy.rpc import ErrorCode, RpcError
 
@@ -73,10 +74,15 @@ def _rebuild(snapshot: Snapshot) -> None:
     """Raise one of `_NONSENSE` where this could not be gone on with."""
     parameters = terms_of(snapshot).parameters
     for owner in Role:
-        latest = snapshot.side(owner).latest
-        build_commitment(parameters, owner, latest.state, latest.point)
-        build_commitment(parameters, owner, next_state(snapshot, owner.other), latest.point)
-        SecretsStore.from_bytes(snapshot.side(owner).secrets)
+        side = snapshot.side(owner)
+        number = side.commitment.state.commitment_number
+        if SecretsStore.from_bytes(side.secrets).next_index != FIRST_COMMITMENT_INDEX - number:
+            raise ValueError("its secrets are not those of its commitments")
+        if not all(isinstance(decode(raw), Update) for raw in side.changes.pending):
+            raise ValueError("its changes are no updates")
+        build_commitment(parameters, owner, side.latest.state, side.latest.point)
+        point = side.next_point or side.latest.point
+        build_commitment(parameters, owner, next_state(snapshot, owner.other), point)
         reestablish_of(snapshot, owner)
 
 
