@@ -656,6 +656,34 @@ async def test_a_wallet_that_answers_no_commitment_is_served_as_before(
             await moves.ask_for(wallet, 0)
 
 
+@pytest.mark.parametrize("commitments", [False, True])
+async def test_a_channel_that_has_moved_goes_on_from_a_snapshot_only(
+    moves: Moves, path: Path, peer: ScriptedPeer, *, commitments: bool
+) -> None:
+    """A wallet of before, or its record from before, would say that nothing was revoked."""
+    await moves.store(path, NODE_ID, peer.node_id)
+    first = moves.sides[moves.role].channel
+    async with relay(store=str(path)) as server, raw_wallet(server.url, SECRET) as wallet:
+        await moves.connect(wallet, peer)
+        await moves.receive_payment(wallet, 1_000_000, PREIMAGE, HASH)
+        await moves.connection.close()
+        await wallet.event_of("closed")
+        _, moves.connection = await wallet.open_session(peer, commitments=commitments)
+        question = await question_of(wallet, "reestablish")
+        says = first.reestablish()
+        answer = {
+            "next_commitment_number": says.next_commitment_number,
+            "next_revocation_number": says.next_revocation_number,
+            "your_last_per_commitment_secret": says.your_last_per_commitment_secret.hex(),
+            "my_current_per_commitment_point": says.my_current_per_commitment_point.hex(),
+        }
+        await wallet.answer(question, answer)
+        rejected = await wallet.event_of("rejected")
+        assert rejected["code"] == "answer_invalid"
+        assert "has moved" in rejected["reason"]
+        await moves.quiet()
+
+
 async def test_raw_messages_are_the_wallets_own(moves: Moves, start: Start) -> None:
     wallet = await start(moves)
     await moves.send(moves.peer.add(1_000_000, HASH))

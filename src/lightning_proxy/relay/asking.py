@@ -8,7 +8,6 @@ from lightning_proxy.bolt.channel import Channel, Need
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.features import Features
-from lightning_proxy.bolt.messages import ChannelReestablish
 from lightning_proxy.relay.questions import (
     ChannelKeysQuestion,
     ChannelReadyQuestion,
@@ -17,6 +16,7 @@ from lightning_proxy.relay.questions import (
     FundingTransactionQuestion,
     Question,
     ReestablishQuestion,
+    Resume,
 )
 from lightning_proxy.rpc import ErrorCode, RpcError
 
@@ -31,7 +31,7 @@ _QUESTIONS: Final[dict[Need, type[Question]]] = {
 def question_of(
     channel: Channel,
     broadcast: Callable[[Channel, bytes], None] | None,
-    resume: Callable[[Channel, bytes, ChannelReestablish], None] | None,
+    resume: Resume,
 ) -> Question | None:
     """None: nothing of the wallet's is next.
 

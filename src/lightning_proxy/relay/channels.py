@@ -408,8 +408,7 @@ class SessionChannels:
         if self._session.raw:
             return
         broadcast = self._broadcast if self._book.sees(channel) else None
-        resume = self.moving.resume if self._session.commitments else None
-        question = question_of(channel, broadcast, resume)
+        question = question_of(channel, broadcast, self.moving.resume)
         if question is not None:
             self._delegations[channel] = self._session.delegate(
                 question, unsettled(channel), self._fundings.of(channel), self._over

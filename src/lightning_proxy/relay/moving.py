@@ -106,11 +106,25 @@ class MovingChannels:
         self._resting |= {each for each in channels if each.state is ChannelState.READY}
         self._stored = stored
 
-    def resume(self, channel: Channel, snapshot: bytes, message: ChannelReestablish) -> None:
-        """The wallet says by its record where the channel is; raises `RpcError`."""
-        base = resumed(channel, snapshot, message, self._stored.get(channel.channel_id))
+    def resume(self, channel: Channel, snapshot: bytes | None, message: ChannelReestablish) -> bool:
+        """The wallet says by its record where the channel is: whether it goes on from there.
+
+        Raises `RpcError`.
+        """
+        stored = self._stored.get(channel.channel_id)
+        if snapshot is None or not self._session.commitments:
+            if stored is not None:
+                raise RpcError(
+                    ErrorCode.ANSWER_INVALID,
+                    "This channel has moved: it goes on from the wallet's snapshot of it, on a "
+                    "session whose handshake said that the wallet answers `commitment`.",
+                )
+            return False
+        base = resumed(channel, snapshot, message, stored)
+        self._stored.pop(channel.channel_id, None)
         channel.re_established(channel.role)
         self._live[channel] = LiveChannel(base)
+        return True
 
     def kept(self, channel: Channel) -> list[tuple[int, bytes]]:
         """What waited for the wallet's `channel_reestablish`, with its type."""

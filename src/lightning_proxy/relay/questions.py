@@ -30,6 +30,9 @@ from lightning_proxy.rpc import DelegationKind, ErrorCode, Fence, RpcError, deco
 #: BOLT #1: an `error` or `warning` for the all-zero channel id concerns every channel.
 ALL_CHANNELS: Final = bytes(32)
 
+#: Takes the wallet's snapshot, if it gave one, and its `channel_reestablish`.
+Resume = Callable[[Channel, bytes | None, ChannelReestablish], bool]
+
 _TIMED_OUT = "the wallet did not answer in time"
 
 
@@ -200,14 +203,12 @@ class ChannelReadyQuestion(Question):
 class ReestablishQuestion(Question):
     """On a new connection: where the wallet's record of the channel stands.
 
-    `resume` goes on from a snapshot, or raises `RpcError`; None: such channels don't move here.
+    `resume` says whether the channel goes on from a snapshot, or raises `RpcError`.
     """
 
     kind = DelegationKind.REESTABLISH
 
-    def __init__(
-        self, channel: Channel, resume: Callable[[Channel, bytes, ChannelReestablish], None] | None
-    ) -> None:
+    def __init__(self, channel: Channel, resume: Resume) -> None:
         super().__init__(channel)
         self._resume = resume
 
@@ -220,10 +221,10 @@ class ReestablishQuestion(Question):
             your_last_per_commitment_secret=bytes.fromhex(numbers.your_last_per_commitment_secret),
             my_current_per_commitment_point=bytes.fromhex(numbers.my_current_per_commitment_point),
         )
-        if numbers.snapshot is None or self._resume is None:
-            return self._say(message)
-        self._resume(self.channel, bytes.fromhex(numbers.snapshot), message)
-        return [message.encode()]
+        snapshot = None if numbers.snapshot is None else bytes.fromhex(numbers.snapshot)
+        if self._resume(self.channel, snapshot, message):
+            return [message.encode()]
+        return self._say(message)
 
 
 class CommitmentQuestion(Question):
