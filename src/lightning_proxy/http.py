@@ -1,4 +1,4 @@
-"""What aiohttp's client leaves to who uses it: a kept connection that was dropped meanwhile.
+"""What aiohttp's client leaves to who uses it: redirects, and kept connections that were dropped.
 
 A server may close an idle connection at the moment at which it is used again. A request that was
 never answered on such a one goes once more, on a fresh one: it was lost, and not refused.
@@ -29,6 +29,27 @@ def noting_reuse() -> aiohttp.TraceConfig:
 
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(reused)
+    return trace
+
+
+def refusing_redirects() -> aiohttp.TraceConfig:
+    """For sessions that follow none, where a request can't say so itself (a websocket's can't).
+
+    They raise `ClientResponseError` with the redirect's status. A redirect would have us ask
+    whatever only this machine reaches.
+    """
+
+    async def refuse(
+        _: aiohttp.ClientSession, __: SimpleNamespace, sent: aiohttp.TraceRequestRedirectParams
+    ) -> None:
+        response = sent.response
+        response.close()
+        raise aiohttp.ClientResponseError(
+            response.request_info, response.history, status=response.status
+        )
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(refuse)
     return trace
 
 
