@@ -24,6 +24,7 @@ from lightning_proxy.cli.wallet_relay_options import (
 from lightning_proxy.cli.wallet_run import run_online
 from lightning_proxy.cli.wallet_secrets import load_keys, load_policy
 from lightning_proxy.rpc import Answer, FundingCreated, FundingTransaction, Rejected, Voided
+from lightning_proxy.terminal import quoted
 from lightning_proxy.wallet import (
     Answered,
     ChannelError,
@@ -206,8 +207,7 @@ class _Opening:
                 isinstance(received.message, Error)
                 and received.message.channel_id in self._channel_ids
             ):
-                text = received.message.data.decode("ascii", "replace")
-                raise ChannelError(f"The peer failed the channel: {text}")
+                raise ChannelError(f"The peer failed the channel: {quoted(received.message.data)}.")
             case Rejected() if event.id in self._delegations and self._transaction is not None:
                 raise ChannelError(
                     f"The relay does not broadcast the funding transaction: {event.reason} "

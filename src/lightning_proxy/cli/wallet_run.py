@@ -45,7 +45,10 @@ def run_online(
     """As `run`, for what uses the SDK, which logs; results go to stdout, so its log must not."""
     import structlog  # noqa: PLC0415 - takes long, and who stays offline logs nothing
 
+    from lightning_proxy import logs  # noqa: PLC0415 - as above
+
     structlog.configure(
+        processors=[structlog.processors.add_log_level, *logs.for_people()],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )

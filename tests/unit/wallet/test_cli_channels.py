@@ -244,7 +244,7 @@ async def test_a_peer_that_fails_the_channel(
         await at.play.tell(Error(channel_id=at.opening.temporary_id, data=b"too\x1bsmall").encode())
         code, _, err = await at.program.end()
         assert code == 1
-        assert "The peer failed the channel: too" in json.loads(err)["error"]["sentence"]
+        assert 'The peer failed the channel: "too?small".' in json.loads(err)["error"]["sentence"]
 
 
 async def test_a_connection_that_is_gone(
