@@ -22,13 +22,15 @@ _INTERRUPTED: Final = 130
 def run(
     output: Printer, work: Coroutine[Any, Any, None], *, interrupted: int = _INTERRUPTED
 ) -> None:
-    """Run to the end; `interrupted` is the exit code after Ctrl-C or SIGTERM."""
+    """Run to the end; `interrupted` is the exit code after Ctrl-C, SIGTERM or a
+    terminal that is closed."""
 
     async def main() -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker: this runs in one
         with suppress(NotImplementedError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         await work
 
     try:

@@ -29,6 +29,7 @@ from lightning_proxy.wallet.events import (
     PeerConnected,
     PeerUnreachable,
     Reconnected,
+    RecordOutdated,
     Refused,
     SessionClosed,
 )
@@ -59,7 +60,8 @@ _ANSWERED: Final = {
     DelegationKind.REESTABLISH: "Told {peer} where our channel stands",
     DelegationKind.UNKNOWN_CHANNEL: "This wallet has that channel with {peer}",
 }
-_OLD_COPY: Final = (
+#: What an owner is to know whose record lacks something.
+OLD_COPY: Final = (
     "THIS WALLET'S RECORD MAY BE AN OLD COPY. Do not close the channel from it: that would forfeit "
     "its funds. Bring back the latest record."
 )
@@ -143,6 +145,7 @@ def _about_a_channel(
     | FundingRefused
     | ChannelOpened
     | ChannelProblem
+    | RecordOutdated
     | PeerConnected
     | PeerUnreachable,
 ) -> tuple[dict[str, Any], list[str]]:
@@ -171,8 +174,11 @@ def _about_a_channel(
             value |= {"reason": reason, "state_lost": state_lost}
             return value, [
                 f"NOT AS IN THE RECORD: channel {short(channel_id)}, {short(peer)}: {reason}.",
-                *([_OLD_COPY] if state_lost else ()),
+                *([OLD_COPY] if state_lost else ()),
             ]
+        case RecordOutdated(reason):
+            value = {"event": "record_outdated", "reason": reason}
+            return value, [f"NOT IN THE RECORD: {reason}.", OLD_COPY]
         case PeerConnected(session_id, peer):
             value = {"event": "peer_connected", "session_id": session_id, "peer": peer.hex()}
             sentence = f"Connected to {short(peer)} again, as session {session_id}."

@@ -94,8 +94,11 @@ class Output(Printer):
                 "scriptpubkey": wanted.scriptpubkey.hex(),
                 "amount_sat": wanted.amount_sat,
                 "chain": wanted.chain,
+                "peer": wanted.peer.hex(),
+                "temporary_channel_id": wanted.temporary_channel_id.hex(),
             },
-            f"Fund the channel with exactly {wanted.amount_sat} sat to {wanted.address}:",
+            f"Fund the channel with {short(wanted.peer)} with exactly {wanted.amount_sat} sat to "
+            f"{wanted.address}:",
             "have your on-chain wallet make and sign a PSBT, DO NOT broadcast it, and put it here "
             f"in base64, {where}.",
         )

@@ -159,6 +159,7 @@ async def opened(
         *arguments, **wallet,
     )  # fmt: skip
     play = Play(await relay.let_in([session_info()]), [])
+    play.sessions = [session_info()]
     playing = asyncio.create_task(play.run())
     try:
         raw = await asyncio.wait_for(play.offered.get(), 30)
