@@ -19,6 +19,7 @@ from lightning_proxy.rpc import (
     ANSWERS,
     Answer,
     ChannelInfo,
+    ErrorCode,
     Rejected,
     SessionLost,
     SlotInfo,
@@ -65,6 +66,8 @@ _ASK_AGAIN: Final = 2.0
 _MAX_ASKED: Final = 1024
 #: How a relay says that another of the wallet's sockets settled a question.
 _ELSEWHERE: Final = "another device "
+#: And to whom comes second.
+_ANSWERED: Final = "the wallet answered."
 _GIVEN_UP: Final = "its owner gave the opening up"
 #: To peers with whom there are channels.
 _RECONNECT: Final = Backoff(first=1.0, most=300.0)
@@ -275,8 +278,9 @@ class ReferenceWallet:
         self._run_errand(self._resume)
         async for event in self.client.events():
             told = await self._what_happened(event)
-            await self._react(told)
-            yield told
+            if told is not None:
+                await self._react(told)
+                yield told
 
     async def catch_up(self) -> None:
         """Compare the record with what the relay knows, and take what came meanwhile.
@@ -293,10 +297,11 @@ class ReferenceWallet:
 
     # ---- what events call for ----
 
-    async def _what_happened(self, event: Event) -> Event:
+    async def _what_happened(self, event: Event) -> Event | None:
         """What became of a question that another process answered, from the record of both.
 
         Two processes with one wallet's file are one wallet; to the relay they are two devices.
+        None: nothing but that both gave the same answer.
         """
         match event:
             case DelegationReceived(request):
@@ -312,6 +317,9 @@ class ReferenceWallet:
                 known = await self.record.find(delegation_id)
                 if asked is not None and known is not None:
                     return _outcome(asked, known)
+            case Rejected(id=delegation_id, code=ErrorCode.DELEGATION_OVER.code, reason=reason):
+                if reason.endswith(_ANSWERED) and await self.record.find(delegation_id):
+                    return None
         return event
 
     async def _react(self, event: Event) -> None:
