@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from aiohttp import WSMessage, WSMsgType, web
@@ -39,7 +39,8 @@ class RelaySocket:
             if message.type is WSMsgType.TEXT and self.has_nothing:
                 frame = json.loads(message.data)
                 if frame.get("method") in ("channels", "slots"):
-                    await self.say(id=frame["id"], result=[])
+                    with suppress(ConnectionResetError):  # it may be leaving
+                        await self.say(id=frame["id"], result=[])
                     continue
             return message
 

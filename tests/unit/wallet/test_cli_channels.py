@@ -186,13 +186,13 @@ async def opened(
 async def test_opening_a_channel_with_a_line_of_input(
     wallet: dict[str, str], relay: ScriptedRelay, policy: str
 ) -> None:
-    arguments = ("--push-msat", "7000", "--type", "static_remotekey", "--public")
+    arguments = ("--push-msat", "7000", "--type", "static_remotekey")
     async with opened(wallet, relay, policy, *arguments) as at:
         wanted = at.opening.relay.open_channel
         assert (wanted.push_msat, wanted.channel_type, wanted.channel_flags) == (
             7_000,
             bytes.fromhex("1000"),
-            1,
+            0,
         )
         creating = await at.accept()
         asked = await at.program.until("funding_wanted")

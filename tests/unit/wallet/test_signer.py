@@ -222,7 +222,7 @@ def test_the_raw_message_counts_and_not_the_relays_word_for_it() -> None:
     read = ChannelKeysRequest.from_delegate(delegate(decoded=[lie]))
     assert read.open_channel == OPEN_CHANNEL
     assert (read.raw, read.peer) == (OPEN_CHANNEL.encode(), PEER)
-    assert read.is_public
+    assert not read.is_public
     assert read.chain == "regtest"
 
 
