@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from lightning_proxy.networks import address_of
+from lightning_proxy.networks import address_of, block_of
 from lightning_proxy.relay.buckets import Buckets
 from lightning_proxy.rpc import ErrorCode, RpcError
 
@@ -48,9 +48,14 @@ class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     #: Peers dialled a minute; over REST they count for the address.
     dials_per_wallet: _Rate = 60.0
     dials_per_wallet_burst: _Count = 200
+    #: The same for a network, a /24 or a /56: wallets cost nothing.
+    dials_per_network: _Rate = 600.0
+    dials_per_network_burst: _Count = 2_000
     #: Dials an hour that reached nobody: who has more is scanning.
     failed_dials_per_wallet: _Rate = 60.0
     failed_dials_per_wallet_burst: _Count = 60
+    failed_dials_per_network: _Rate = 600.0
+    failed_dials_per_network_burst: _Count = 600
 
 
 class Limits:
@@ -68,8 +73,14 @@ class Limits:
         self._dials = Buckets(
             settings.dials_per_wallet * per_minute, settings.dials_per_wallet_burst
         )
+        self._networks_dials = Buckets(
+            settings.dials_per_network * per_minute, settings.dials_per_network_burst
+        )
         self._failed_dials = Buckets(
             settings.failed_dials_per_wallet * per_hour, settings.failed_dials_per_wallet_burst
+        )
+        self._networks_failed_dials = Buckets(
+            settings.failed_dials_per_network * per_hour, settings.failed_dials_per_network_burst
         )
         self._pending: Counter[str] = Counter()
 
@@ -115,19 +126,28 @@ class Limits:
         cost = size + _MESSAGE_OVERHEAD
         _check(self._bytes.take(node_id, cost), "Too much is sent for this wallet")
 
-    def dial(self, who: bytes | str) -> None:
-        """A peer is to be dialled for a wallet (node id), or for an address."""
-        key = _key(who)
+    def dial(self, node_id: bytes | None, address: str) -> None:
+        """A peer is to be dialled for a wallet at this address; None: for whoever is there."""
+        key, network = node_id or network_of(address), block_of(address)
+        if network is not None:
+            missed = self._networks_failed_dials.wait(network)
+            _check(missed, "Too many of the peers that this network dialled did not answer")
+            _check(self._networks_dials.wait(network), "This network dials too many peers")
         if key is not None:
             _check(self._failed_dials.wait(key), "Too many of the dialled peers did not answer")
             _check(self._dials.take(key), "Too many peers are dialled")
+        if network is not None:
+            self._networks_dials.take(network)
 
-    def failed_dial(self, who: bytes | str, error: RpcError) -> None:
+    def failed_dial(self, node_id: bytes | None, address: str, error: RpcError) -> None:
         """Dialling failed; never raises. What was not dialled at all says nothing."""
-        key = _key(who)
         unreached = error.error in (ErrorCode.PEER_UNREACHABLE, ErrorCode.PEER_TIMEOUT)
-        if key is not None and unreached and error.retry_after is None:
+        if not unreached or error.retry_after is not None:
+            return
+        if (key := node_id or network_of(address)) is not None:
             self._failed_dials.take(key)
+        if (network := block_of(address)) is not None:
+            self._networks_failed_dials.take(network)
 
 
 def network_of(address: str) -> str | None:
@@ -139,10 +159,6 @@ def network_of(address: str) -> str | None:
     if parsed.is_loopback:
         return None
     return parsed.packed[:_IPV6_PREFIX].hex() if parsed.version == 6 else str(parsed)
-
-
-def _key(who: bytes | str) -> bytes | str | None:
-    return who if isinstance(who, bytes) else network_of(who)
 
 
 def _check(wait: float, sentence: str) -> None:

@@ -92,6 +92,7 @@ class WalletSocket:
         self._tasks: set[asyncio.Task[None]] = set()
         self._transport: asyncio.Transport | None = None
         self._inbox: Inbox
+        self._address = ""
         self._wallet = b""
         self._device_key = b""
         self._rights: frozenset[DeviceRight] = frozenset()
@@ -103,7 +104,8 @@ class WalletSocket:
         self._access.check_request(request)
         origin = self._access.origin_of(request)
         address = log_address(request)
-        with self._limits.pending(request.remote or ""):
+        self._address = request.remote or ""
+        with self._limits.pending(self._address):
             await self._socket.prepare(request)
             self._transport = request.transport
             writer = asyncio.create_task(self._write())
@@ -111,7 +113,7 @@ class WalletSocket:
             try:
                 is_in = await self._authenticate(origin, address)
                 if not is_in:
-                    self._limits.failed_authentication(request.remote or "")
+                    self._limits.failed_authentication(self._address)
             finally:
                 if not is_in:
                     await self._end(writer)
@@ -202,7 +204,9 @@ class WalletSocket:
             self._wallet = node_id
             self._inbox = self._relay.inbox_of(node_id)
             self._inbox.check_room()
-            self._methods = methods_of(self._relay, self._inbox, self._device_key, self._limits)
+            self._methods = methods_of(
+                self._relay, self._inbox, self._device_key, self._limits, self._address
+            )
             self._integers = wanted.integers
             sessions = fitting(each.describe() for each in self._inbox.sessions.values())
             result = Authenticated(

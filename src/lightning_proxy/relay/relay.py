@@ -27,6 +27,7 @@ from lightning_proxy.relay.own_init import OwnInit
 from lightning_proxy.relay.resolver import Resolver
 from lightning_proxy.relay.session import Session
 from lightning_proxy.relay.settings import RelaySettings
+from lightning_proxy.relay.shares import NOBODY, Owner
 from lightning_proxy.relay.slots import Slots
 from lightning_proxy.relay.store import IN_MEMORY, Database, StoreError
 from lightning_proxy.relay.store.inbox import InboxStore
@@ -41,7 +42,7 @@ from lightning_proxy.rpc import (
     RpcError,
     SessionInfo,
 )
-from lightning_proxy.transport import CipherState
+from lightning_proxy.transport import CipherState, Pace
 
 _log = structlog.get_logger()
 
@@ -61,7 +62,8 @@ class Relay:
         self.counters = Counters()
         policy = DialPolicy(settings.dial, relay_on_loopback=on_loopback)
         self._resolver = Resolver()
-        self._dialler = Dialler(settings.dial, policy, self._resolver)
+        pace = Pace(settings.bytes_per_session, settings.bytes_per_session_burst)
+        self._dialler = Dialler(settings.dial, policy, self._resolver, pace)
         self._deadlines = {kind: Deadlines(settings.deadline_of(kind)) for kind in DelegationKind}
         self._database = Database(settings.store or IN_MEMORY)
         self.devices = Devices(self._database, settings.max_devices_per_wallet)
@@ -221,8 +223,12 @@ class Relay:
 
     # ---- sessions ----
 
-    async def connect(self, inbox: Inbox, peer: str, act_one: bytes) -> tuple[Session, bytes]:
+    async def connect(
+        self, inbox: Inbox, peer: str, act_one: bytes, owner: Owner = NOBODY
+    ) -> tuple[Session, bytes]:
         """Dial a peer ("pubkey@host:port") for a wallet; returns the session and act two.
+
+        `owner` is whose share of dials and sessions it takes.
 
         Raises `RpcError`: invalid_params, limit, address_forbidden, peer_*, shutting_down.
         """
@@ -243,7 +249,7 @@ class Relay:
         self._sessions[session.id] = session
         inbox.add(session)
         self._unadopted += inbox.node_id is None
-        return session, await session.dial(self._dialler, act_one)
+        return session, await session.dial(self._dialler, act_one, owner)
 
     async def handshake(
         self,
