@@ -61,7 +61,9 @@ async def test_an_honest_wallet_gets_its_peer_at_once(
         async with asyncio.timeout(10):
             done, _ = await asyncio.wait(floods, return_when=asyncio.FIRST_COMPLETED)
         failures = [task.exception() for task in done]
-        assert all(isinstance(each, RpcFailure) and each.code == "limit" for each in failures), failures
+        assert all(isinstance(each, RpcFailure) and each.code == "limit" for each in failures), (
+            failures
+        )
         for each in floods:
             each.cancel()
         await asyncio.gather(*floods, return_exceptions=True)

@@ -1,6 +1,6 @@
 """How much one address and one wallet may ask for; what is remembered of them is bounded."""
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Final
@@ -16,6 +16,8 @@ _Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 #: What a message costs beside its bytes: many small ones are work, too.
 _MESSAGE_OVERHEAD: Final = 200
+#: Wallets without anything here that are remembered.
+_MAX_KNOWN: Final = 20_000
 #: Whose addresses get limits: an IPv6 customer has a whole network of this size.
 _IPV6_PREFIX: Final = 8
 
@@ -45,6 +47,9 @@ class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     #: Bytes a second that `send` takes.
     bytes_per_wallet: _Rate = 1_048_576.0
     bytes_per_wallet_burst: Annotated[int, Meta(ge=100_000, le=1 << 30)] = 4 << 20
+    #: Wallets an hour that have nothing here yet, of a network, a /24 or a /56.
+    new_wallets_per_network: _Rate = 120.0
+    new_wallets_per_network_burst: _Count = 300
     #: Peers dialled a minute; over REST they count for the address.
     dials_per_wallet: _Rate = 60.0
     dials_per_wallet_burst: _Count = 200
@@ -82,6 +87,11 @@ class Limits:
         self._networks_failed_dials = Buckets(
             settings.failed_dials_per_network * per_hour, settings.failed_dials_per_network_burst
         )
+        self._new_wallets = Buckets(
+            settings.new_wallets_per_network * per_hour, settings.new_wallets_per_network_burst
+        )
+        #: Those that were let in lately, so that to come again costs nothing.
+        self._known: OrderedDict[bytes, None] = OrderedDict()
         self._pending: Counter[str] = Counter()
 
     # ---- by address ----
@@ -114,6 +124,15 @@ class Limits:
             self._pending[key] -= 1
             if not self._pending[key]:
                 del self._pending[key]
+
+    def new_wallet(self, node_id: bytes, address: str) -> None:
+        """A wallet comes that has nothing here."""
+        if node_id not in self._known and (network := block_of(address)) is not None:
+            _check(self._new_wallets.take(network), "Too many new wallets come from this network")
+        self._known[node_id] = None
+        self._known.move_to_end(node_id)
+        if len(self._known) > _MAX_KNOWN:
+            self._known.popitem(last=False)
 
     # ---- by wallet ----
 

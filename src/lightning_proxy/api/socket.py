@@ -112,8 +112,6 @@ class WalletSocket:
             is_in = False
             try:
                 is_in = await self._authenticate(origin, address)
-                if not is_in:
-                    self._limits.failed_authentication(self._address)
             finally:
                 if not is_in:
                     await self._end(writer)
@@ -188,6 +186,7 @@ class WalletSocket:
                     await self._socket.pong(message.data)
                     message = await self._socket.receive()
             if message.type is not WSMsgType.TEXT:
+                self._limits.failed_authentication(self._address)
                 return False
             envelope = decode_envelope(message.data)
             request_id = envelope.id
@@ -201,6 +200,8 @@ class WalletSocket:
                     ErrorCode.UNAUTHENTICATED, "That key is none of this wallet's devices."
                 )
             self._access.check_wallet(node_id)
+            if not self._relay.knows(node_id):
+                self._limits.new_wallet(node_id, self._address)
             self._wallet = node_id
             self._inbox = self._relay.inbox_of(node_id)
             self._inbox.check_room()
@@ -231,6 +232,9 @@ class WalletSocket:
         audit("authentication_failed", address=address, code=error.error.code)
         self._relay.counters.authentications_failed += 1
         _log.info("authentication_failed", address=address, code=error.error.code)
+        if error.error is not ErrorCode.LIMIT:
+            # Who is too much for this moment has failed at nothing.
+            self._limits.failed_authentication(self._address)
         self._fail(request_id, error)
         await self._hang_up(WSCloseCode.POLICY_VIOLATION, error.error.code)
         return False

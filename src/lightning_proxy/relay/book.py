@@ -100,6 +100,10 @@ class ChannelBook:
         """Whether this wallet has a channel with this peer that it can go on with."""
         return (wallet, peer) in self._with
 
+    def has_any(self, wallet: bytes) -> bool:
+        """Whether this wallet has a channel, of whatever state."""
+        return wallet in self._of
+
     def has_room(self, wallet: bytes) -> bool:
         """Whether this wallet may have another channel."""
         return self._of[wallet] < self._settings.max_channels_per_wallet

@@ -44,6 +44,10 @@ class Devices:
             self._of.setdefault(device.wallet, {})[device.device_key] = device
         await self.leases.load()
 
+    def has_any(self, wallet: bytes) -> bool:
+        """Whether this wallet (node id) ever authorised a device."""
+        return wallet in self._of
+
     def rights_of(self, wallet: bytes, device_key: bytes) -> frozenset[DeviceRight]:
         """What this key may do for this wallet (node id); nothing: it is none of its devices."""
         if device_key == wallet:

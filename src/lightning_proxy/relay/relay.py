@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from typing import Final, Self
@@ -27,7 +29,7 @@ from lightning_proxy.relay.own_init import OwnInit
 from lightning_proxy.relay.resolver import Resolver
 from lightning_proxy.relay.session import Session
 from lightning_proxy.relay.settings import RelaySettings
-from lightning_proxy.relay.shares import NOBODY, Owner
+from lightning_proxy.relay.shares import NOBODY, Owner, Shares
 from lightning_proxy.relay.slots import Slots
 from lightning_proxy.relay.store import IN_MEMORY, Database, StoreError
 from lightning_proxy.relay.store.inbox import InboxStore
@@ -48,6 +50,10 @@ _log = structlog.get_logger()
 
 #: Read from the disk in one go: a page of a hundred, and whether there is another.
 _CHANNELS_AT_ONCE: Final = 101
+#: Within the time that a session without a wallet has.
+_AGE_LOOKS: Final = 100
+#: Seconds after which a network may ask again for a session more.
+_RETRY: Final = 60.0
 
 
 class Relay:
@@ -71,7 +77,7 @@ class Relay:
         self._sessions: dict[str, Session] = {}
         self._inboxes: dict[bytes, Inbox] = {}
         self._forgetting: dict[bytes, asyncio.TimerHandle] = {}
-        self._unadopted = 0
+        self._unadopted = Shares()
         self._shutting_down = False
         self._emptied = asyncio.Event()
         # One bound method for all sessions, which keep it.
@@ -109,6 +115,7 @@ class Relay:
                 )
             )
             stack.push_async_callback(_cancel, keepalive)
+            stack.push_async_callback(_cancel, asyncio.create_task(self._end_unadopted()))
             stack.push_async_callback(self._close_sessions)
             # Left first: what was held when the relay went is what the next run reports as lost.
             await stack.enter_async_context(self.journal)
@@ -188,6 +195,16 @@ class Relay:
         """A fresh inbox for one session made over REST."""
         return self._new_inbox(None)
 
+    def knows(self, node_id: bytes) -> bool:
+        """Whether this wallet has anything here."""
+        return (
+            node_id in self._inboxes
+            or self._book.has_any(node_id)
+            or self.slots.has_any(node_id)
+            or self.devices.has_any(node_id)
+            or bool(self.waker.targets(node_id))
+        )
+
     @property
     def identity(self) -> str:
         """Of the inboxes: as long as their database lives."""
@@ -236,7 +253,7 @@ class Relay:
             address = parse(peer)
         except AddressError as error:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"The peer's address: {error}.") from None
-        self._check_room(inbox)
+        self._check_room(inbox, owner)
         session = Session(
             address,
             inbox,
@@ -248,7 +265,9 @@ class Relay:
         )
         self._sessions[session.id] = session
         inbox.add(session)
-        self._unadopted += inbox.node_id is None
+        if inbox.node_id is None:
+            session.network = sys.intern(owner.network)
+            self._unadopted.change(Owner(session.network), 1)
         return session, await session.dial(self._dialler, act_one, owner)
 
     async def handshake(
@@ -299,7 +318,7 @@ class Relay:
             session = self.find_unadopted(session_id)
             self._check_wallets_room(inbox)
             inbox.adopt(session)
-            self._unadopted -= 1
+            self._unadopted.change(Owner(session.network), -1)
             await self._hold(session)
         return self.find(inbox, session_id).describe()
 
@@ -366,18 +385,51 @@ class Relay:
     def _new_inbox(self, node_id: bytes | None) -> Inbox:
         return Inbox(node_id, self._office)
 
-    def _check_room(self, inbox: Inbox) -> None:
+    def _check_room(self, inbox: Inbox, owner: Owner) -> None:
         if self._shutting_down:
             raise RpcError(ErrorCode.SHUTTING_DOWN, "This relay is shutting down; try again later.")
         if len(self._sessions) >= self.settings.max_sessions:
             raise RpcError(ErrorCode.LIMIT, "This relay holds all the sessions it can.")
         if inbox.node_id is not None:
             self._check_wallets_room(inbox)
-        elif self._unadopted >= self.settings.max_unadopted_sessions:
+        else:
+            self._check_unadopted(Owner(owner.network))
+
+    def _check_unadopted(self, owner: Owner) -> None:
+        """Of too many sessions that no wallet has, one goes: of the network that has most."""
+        settings = self.settings
+        network, _ = self._unadopted.of(owner)
+        if owner.network and network >= settings.max_unadopted_sessions_per_network:
+            raise RpcError(
+                ErrorCode.LIMIT,
+                "Your network has all the REST sessions it may; authenticate over the websocket.",
+                retry_after=_RETRY,
+            )
+        if self._unadopted.total < settings.max_unadopted_sessions:
+            return
+        largest = self._unadopted.pays(owner)
+        if largest == owner:
             raise RpcError(
                 ErrorCode.LIMIT,
                 "This relay holds all the REST sessions it can; authenticate over the websocket.",
+                retry_after=_RETRY,
             )
+        for session in self._sessions.values():
+            if session.inbox.node_id is None and session.network == largest.network:
+                session.abort("its network has most of the REST sessions, and there are too many")
+                return
+
+    async def _end_unadopted(self) -> None:
+        """Sessions that no wallet adopts end, for ever."""
+        while True:
+            await asyncio.sleep(self.settings.unadopted_for / _AGE_LOOKS)
+            before = time.time() - self.settings.unadopted_for
+            for session in list(self._sessions.values()):
+                # In the order in which they were made.
+                if session.created > before:
+                    break
+                if session.inbox.node_id is None:
+                    session.close("no wallet adopted it in time")
 
     def _check_wallets_room(self, inbox: Inbox) -> None:
         if len(inbox.sessions) >= self.settings.max_sessions_per_wallet:
@@ -391,7 +443,7 @@ class Relay:
         self.journal.ended(session.id)
         session.inbox.remove(session)
         if session.inbox.node_id is None:
-            self._unadopted -= 1
+            self._unadopted.change(Owner(session.network), -1)
             # Nobody will ever come for what waited there; its bytes are others' to use.
             session.inbox.hand_over()
         self.forget_if_idle(session.inbox)

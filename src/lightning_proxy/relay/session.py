@@ -85,6 +85,7 @@ class Session:
         "gossip_dropped",
         "id",
         "inbox",
+        "network",
         "peer",
         "peer_init",
         "pinged_at",
@@ -109,6 +110,8 @@ class Session:
         self.id = secrets.token_hex(16)
         self.peer = peer
         self.inbox = inbox
+        #: Whose share of sessions without a wallet it takes; interned, as they are many.
+        self.network = ""
         self.created = time.time()
         self.sequence = 0
         self.raw = False

@@ -84,8 +84,12 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     deadlines: dict[DelegationKind, Seconds] = field(default_factory=lambda: dict(_DEADLINES))
     max_sessions: Count = 16_000
     max_sessions_per_wallet: Count = 100
-    #: Sessions made over REST that no wallet has adopted.
+    #: Sessions made over REST that no wallet has adopted: of all networks (a /24 or a /56), where
+    #: the one that has most gives way, and of one.
     max_unadopted_sessions: Count = 4_000
+    max_unadopted_sessions_per_network: Count = 400
+    #: They end after this long.
+    unadopted_for: Seconds = 86_400.0
     #: What a peer may say, on one session: bytes a second, and at once. A message costs about a
     #: thousand more than its length, a ping some thirty; a peer that has spent this isn't read.
     bytes_per_session: Annotated[float, Meta(gt=0, le=1e12)] = 2_097_152.0

@@ -38,7 +38,9 @@ async def session(pace: Pace) -> AsyncIterator[tuple[PeerTransport, Far, Recorde
 
 
 def flood(far: Far, each: bytes, count: int = _MANY) -> None:
-    far.writer.write(far.sending.seal(INIT) + b"".join(far.sending.seal(each) for _ in range(count)))
+    far.writer.write(
+        far.sending.seal(INIT) + b"".join(far.sending.seal(each) for _ in range(count))
+    )
 
 
 async def test_a_flood_is_interrupted_by_whoever_else_has_something_to_say() -> None:
