@@ -13,7 +13,7 @@ Exit code 1 where a flood grows the relay by more than 64 MB, delays a ping by m
 100) or a login by more than a second, or loses anything.
 
 The relay has one CPU for itself, everything else shares another: the attackers, each in a process of
-its own, at the lowest priority, so that the honest ones' clocks are not theirs to hold up. Attackers
+its own, with less priority, so that the honest ones' clocks are not theirs to hold up. Attackers
 come from whatever network they say: the relay is told to believe its proxies, and to take loopback
 for one. All else is as `serve` has it by default.
 """

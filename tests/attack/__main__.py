@@ -17,7 +17,9 @@ from tests.attack.run import Phase, run
 from tests.interop.lab.process import LabError
 
 
-async def attack(floods: list[str], seconds: float, phases: list[Phase], console: Console) -> bool:
+async def attack(
+    floods: list[str], seconds: float, python: str, phases: list[Phase], console: Console
+) -> bool:
     """Run them, up to the end or to Ctrl-C; whether it came to the end."""
 
     def report(phase: Phase) -> None:
@@ -26,7 +28,7 @@ async def attack(floods: list[str], seconds: float, phases: list[Phase], console
         for sentence in phase.failed:
             console.print(f"  {sentence}", markup=False)
 
-    running = asyncio.create_task(run(floods, seconds, report))
+    running = asyncio.create_task(run(floods, seconds, python, report))
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, running.cancel)
     with suppress(asyncio.CancelledError):
@@ -40,7 +42,18 @@ def table(phases: list[Phase]) -> Table:
     rows = Table(title="floods, and those who mean well beside them")
     for name in ("nr", "flood", "phase"):
         rows.add_column(name)
-    for name in ("RSS MB", "+MB", "stored MB", "CPU", "ping p99 ms", "login ms", "lost", "missed"):
+    for name in (
+        "RSS MB",
+        "+MB",
+        "stored MB",
+        "CPU",
+        "flood of",
+        "refused",
+        "ping p99 ms",
+        "login ms",
+        "lost",
+        "missed",
+    ):
         rows.add_column(name, justify="right")
     for each in phases:
         rows.add_row(
@@ -51,6 +64,8 @@ def table(phases: list[Phase]) -> Table:
             f"{each.growth / 1e6:+.0f}",
             f"{each.stored / 1e6:.1f}",
             f"{each.cpu / each.seconds:.0%}",
+            f"{each.done:,}",
+            f"{each.refused:,}",
             f"{each.ping_p99 * 1e3:.1f}",
             f"{each.login * 1e3:.0f}",
             str(each.lost),
@@ -71,6 +86,9 @@ def main() -> int:
         "--flood", action="append", choices=list(FLOODS), help="this one; may be repeated"
     )
     parser.add_argument("--seconds", type=float, default=5.0, help="of each phase (default: 5)")
+    parser.add_argument(
+        "--python", default=sys.executable, help="whose release of the relay is attacked"
+    )
     parser.add_argument("--json", metavar="FILE", help="write what was measured here, too")
     options = parser.parse_args()
     console = Console(stderr=True, highlight=False)
@@ -78,13 +96,13 @@ def main() -> int:
     finished = False
     try:
         floods = options.flood or list(FLOODS)
-        finished = uvloop.run(attack(floods, options.seconds, phases, console))
+        finished = uvloop.run(attack(floods, options.seconds, options.python, phases, console))
     except LabError as error:
         console.print(str(error), style="red", markup=False)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump([each.to_json() for each in phases], file, indent=1)
-    Console(highlight=False, width=120).print(table(phases))
+    Console(highlight=False, width=140).print(table(phases))
     if not finished:
         console.print("it did not come to its end", style="red")
     return 0 if finished and not any(each.missed for each in phases) else 1

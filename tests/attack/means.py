@@ -10,7 +10,8 @@ from typing import Any, Final
 import aiohttp
 from coincurve import PrivateKey
 
-from lightning_proxy.transport.handshake import Initiator
+from lightning_proxy.transport import CipherState
+from lightning_proxy.transport.handshake import Initiator, TransportKeys
 from tests.support.peer import PeerConnection, ScriptedPeer
 from tests.support.relay import PEER_INIT, handshake_params, raw_wallet
 
@@ -31,6 +32,26 @@ def somebody() -> bytes:
 Play = Callable[[PeerConnection], Awaitable[None]]
 
 
+class Tally:
+    """What a flood came to."""
+
+    done = 0
+    failed = 0
+    last = ""
+
+
+class Loud(PeerConnection):
+    """Seals as fast as the relay does: a slow attacker would say nothing about it."""
+
+    def use(self, keys: TransportKeys) -> None:
+        super().use(keys)
+        self._fast = CipherState(keys.sending_key, keys.chaining_key)
+
+    async def send(self, *messages: bytes) -> None:
+        await self.raw(self._fast.seal_many(messages))
+        Tally.done += len(messages)
+
+
 class Peer(ScriptedPeer):
     """Answers whoever dials it, and then does its worst by itself."""
 
@@ -39,7 +60,7 @@ class Peer(ScriptedPeer):
         self._play = play
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = PeerConnection(self.node_secret, reader, writer)
+        connection = Loud(self.node_secret, reader, writer)
         self._all.append(connection)
         try:
             await connection.handshake()
@@ -84,9 +105,7 @@ async def wallet(url: str, secret: bytes | None = None, **options: Any) -> Async
 async def session(there: Any, peer: ScriptedPeer) -> str:
     """A session of a wallet's with a peer that plays by itself; returns its id."""
     initiator = Initiator(there.secret, peer.node_id)
-    connected = await there.call(
-        "connect", peer=peer.address, act_one=initiator.act_one().hex()
-    )
+    connected = await there.call("connect", peer=peer.address, act_one=initiator.act_one().hex())
     await there.call("handshake", **handshake_params(initiator, connected))
     session_id: str = connected["session_id"]
     return session_id
@@ -99,7 +118,10 @@ async def at_once(count: int, what: Callable[[], Awaitable[object]]) -> None:
         while True:
             try:
                 await what()
-            except Exception:  # noqa: BLE001 - a flood goes on
+                Tally.done += 1
+            except Exception as error:  # noqa: BLE001 - a flood goes on
+                Tally.failed += 1
+                Tally.last = repr(error)[:200]
                 await asyncio.sleep(0.01)
 
     await asyncio.gather(*(again() for _ in range(count)))

@@ -1,7 +1,6 @@
 """The relay under attack: `lightning-proxy serve` on a CPU of its own, with default limits."""
 
 import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -44,15 +43,17 @@ class Relay:
 
 
 @asynccontextmanager
-async def attacked(folder: Path, cpu: int | None) -> AsyncIterator[Relay]:
-    """Raises `LabError` when it does not start. Its files are in `folder`."""
+async def attacked(folder: Path, cpu: int | None, python: str) -> AsyncIterator[Relay]:
+    """By this Python's release of it. Raises `LabError` when it does not start. Its files are in `folder`."""
     port = free_port(HOST)
     config = folder / "relay.toml"
     text = _CONFIG.format(host=HOST, port=port, folder=folder)
     config.write_text(text)
-    argv: list[str | Path] = [sys.executable, "-m", "lightning_proxy", "serve", "--config", config]
+    argv: list[str | Path] = [python, "-m", "lightning_proxy", "serve", "--config", config]
     identity = {"LIGHTNING_PROXY_RELAY_WAKE_IDENTITY": str(folder / "relay.key")}
-    child = await Child.start("relay", argv, folder / "relay.log", lines=True, env=identity)
+    child = await Child.start(
+        "relay", argv, folder / "relay.log", lines=True, env=identity, cwd=folder
+    )
     try:
         if cpu is not None:
             os.sched_setaffinity(child.pid, {cpu})

@@ -1,13 +1,14 @@
 """Each flood, with those who mean well beside it, and what they saw before, meanwhile and after."""
 
 import asyncio
+import json
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import quantiles
 from typing import Any, AsyncIterator, Final
@@ -42,6 +43,9 @@ class Phase:
     login: float
     lost: int
     failed: list[str]
+    #: How many messages or attempts the flood came to, and how many of these failed.
+    done: int = 0
+    refused: int = 0
 
     @property
     def missed(self) -> list[str]:
@@ -61,7 +65,9 @@ class Phase:
         return asdict(self) | {"missed": self.missed}
 
 
-async def run(floods: Iterable[str], seconds: float, report: Callable[[Phase], None]) -> None:
+async def run(
+    floods: Iterable[str], seconds: float, python: str, report: Callable[[Phase], None]
+) -> None:
     """Each against a fresh relay; `report` gets each phase as it is over. Raises `LabError`."""
     cpus = sorted(os.sched_getaffinity(0))
     ours, others = (cpus[0], cpus[1]) if len(cpus) > 1 else (None, None)
@@ -70,7 +76,7 @@ async def run(floods: Iterable[str], seconds: float, report: Callable[[Phase], N
     try:
         for flood in floods:
             with tempfile.TemporaryDirectory(prefix="attack-") as folder:
-                async with attacked(Path(folder), ours) as relay:
+                async with attacked(Path(folder), ours, python) as relay:
                     await _flood(flood, relay, seconds, report, others)
     finally:
         os.sched_setaffinity(0, set(cpus))
@@ -85,17 +91,22 @@ async def _flood(
         await honest.phase(min(1.0, seconds))
         base = resident_bytes(relay.pid)
 
-        async def look(phase: str) -> None:
-            report(await _phase(flood, phase, relay, honest, seconds, base))
+        async def look(phase: str) -> Phase:
+            return await _phase(flood, phase, relay, honest, seconds, base)
 
-        await look("before")
-        async with _attacker(flood, relay, cpu):
-            await look("during")
-        await look("after")
+        report(await look("before"))
+        tally: dict[str, Any] = {}
+        async with _attacker(flood, relay, cpu, tally):
+            during = await look("during")
+        report(replace(during, done=tally.get("done", 0), refused=tally.get("failed", 0)))
+        report(await look("after"))
 
 
 @asynccontextmanager
-async def _attacker(flood: str, relay: Relay, cpu: int | None) -> AsyncIterator[None]:
+async def _attacker(
+    flood: str, relay: Relay, cpu: int | None, tally: dict[str, Any]
+) -> AsyncIterator[None]:
+    """The flood, while inside; `tally` gets what it came to."""
     words = ["-m", "tests.attack.attacker", flood, relay.url, "" if cpu is None else str(cpu)]
     log = relay.folder / "attacker.log"
     child = await Child.start("attacker", [sys.executable, *words], log)
@@ -103,7 +114,10 @@ async def _attacker(flood: str, relay: Relay, cpu: int | None) -> AsyncIterator[
         yield
         child.check()
     finally:
-        await child.kill()
+        await child.stop()
+    for line in log.read_text(errors="replace").splitlines():
+        if line.startswith("{"):
+            tally.update(json.loads(line))
 
 
 async def _phase(
