@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import uvloop
 from rich.console import Console
@@ -100,8 +101,8 @@ def main() -> int:
     except LabError as error:
         console.print(str(error), style="red", markup=False)
     if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump([each.to_json() for each in phases], file, indent=1)
+        found = json.dumps([each.to_json() for each in phases], indent=1)
+        Path(options.json).write_text(found, encoding="utf-8")
     Console(highlight=False, width=140).print(table(phases))
     if not finished:
         console.print("it did not come to its end", style="red")

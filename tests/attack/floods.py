@@ -1,4 +1,4 @@
-"""What an attacker does, by the numbers of the issue that tells of it: each never ends by itself."""
+"""What an attacker does, by the numbers of the issue that tells of it; none ends by itself."""
 
 import asyncio
 import secrets
@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.messages import Warning as PeerWarning
+from lightning_proxy.transport.handshake import Initiator
 from tests.attack.means import Peer, at_once, elsewhere, rest_session, session, somebody, wallet
 from tests.support.black_hole import black_hole
 from tests.support.channels import channel_keys, open_channel
@@ -152,8 +153,9 @@ async def dials(url: str) -> None:
 
 
 async def _dial(there: RawWallet, port: int) -> None:
-    address = f"{somebody().hex()}@127.0.0.1:{port}"
-    await there.call("connect", peer=address, act_one=(b"\x00" * 50).hex())
+    node_id = somebody()
+    act_one = Initiator(there.secret, node_id).act_one().hex()
+    await there.call("connect", peer=f"{node_id.hex()}@127.0.0.1:{port}", act_one=act_one)
 
 
 async def webhooks(url: str) -> None:

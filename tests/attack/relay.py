@@ -44,7 +44,7 @@ class Relay:
 
 @asynccontextmanager
 async def attacked(folder: Path, cpu: int | None, python: str) -> AsyncIterator[Relay]:
-    """By this Python's release of it. Raises `LabError` when it does not start. Its files are in `folder`."""
+    """By this Python's release of it, with its files in `folder`; raises `LabError`."""
     port = free_port(HOST)
     config = folder / "relay.toml"
     text = _CONFIG.format(host=HOST, port=port, folder=folder)

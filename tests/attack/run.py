@@ -6,12 +6,12 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import quantiles
-from typing import Any, AsyncIterator, Final
+from typing import Any, Final
 
 from benchmarks.load import cpu_seconds, resident_bytes
 from tests.attack.floods import FLOODS

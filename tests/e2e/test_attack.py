@@ -44,8 +44,17 @@ async def test_a_flood_is_run_and_measured(tmp_path: Path) -> None:
 )
 def test_what_is_a_limit_that_was_missed(changes: dict[str, object], missed: list[str]) -> None:
     values = {
-        **{"flood": "pings", "number": 6, "phase": "during", "seconds": 1.0, "rss": 1},
-        **{"growth": 0, "stored": 0, "cpu": 0.1, "ping_p99": 0.001, "login": 0.01},
-        **{"lost": 0, "failed": []},
+        "flood": "pings",
+        "number": 6,
+        "phase": "during",
+        "seconds": 1.0,
+        "rss": 1,
+        "growth": 0,
+        "stored": 0,
+        "cpu": 0.1,
+        "ping_p99": 0.001,
+        "login": 0.01,
+        "lost": 0,
+        "failed": [],
     }
     assert Phase(**{**values, **changes}).missed == missed  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ import pytest
 
 from lightning_proxy.api import ApiSettings, Server
 from lightning_proxy.api.limits import LimitSettings
+from lightning_proxy.relay import DialSettings
 from lightning_proxy.transport.handshake import Initiator
 from tests.support.peer import PeerConnection, ScriptedPeer
 from tests.support.relay import RpcFailure, raw_wallet, relay
@@ -28,7 +29,7 @@ async def behind_a_proxy(
         trusted_proxies=["127.0.0.0/8"],
         limits=limits or LimitSettings(),
     )
-    async with relay(api, **settings) as server:
+    async with relay(api, dial=DialSettings(allow_loopback=True), **settings) as server:
         yield server
 
 
@@ -89,17 +90,18 @@ async def test_of_too_many_the_largest_network_gives_way(answering: ScriptedPeer
 
 
 async def test_what_nobody_adopts_ends(answering: ScriptedPeer) -> None:
-    async with relay(unadopted_for=0.2, act_three_timeout=100.0) as server:
-        async with raw_wallet(server.url) as wallet:
-            act_one = Initiator(wallet.secret, answering.node_id).act_one().hex()
-            own = await wallet.call("connect", peer=answering.address, act_one=act_one)
-            assert await rest(server, answering, "127.0.0.1") == 200
-            async with asyncio.timeout(10):
-                while len(by_network(server)) > 1:
-                    await asyncio.sleep(0.01)
-            assert [each["session_id"] for each in await wallet.call("sessions")] == [
-                own["session_id"]
-            ]
+    async with (
+        relay(unadopted_for=0.2, act_three_timeout=100.0) as server,
+        raw_wallet(server.url) as wallet,
+    ):
+        act_one = Initiator(wallet.secret, answering.node_id).act_one().hex()
+        own = await wallet.call("connect", peer=answering.address, act_one=act_one)
+        assert await rest(server, answering, "127.0.0.1") == 200
+        async with asyncio.timeout(10):
+            while len(by_network(server)) > 1:
+                await asyncio.sleep(0.01)
+        sessions = await wallet.call("sessions")
+        assert [each["session_id"] for each in sessions] == [own["session_id"]]
 
 
 async def test_a_network_brings_so_many_new_wallets(peer: ScriptedPeer) -> None:

@@ -45,6 +45,7 @@ from lightning_proxy.rpc import (
     SessionInfo,
 )
 from lightning_proxy.transport import CipherState, Pace
+from lightning_proxy.transport.handshake import HandshakeError, check_act_one
 
 _log = structlog.get_logger()
 
@@ -63,10 +64,10 @@ class Relay:
     for a session of somebody else's.
     """
 
-    def __init__(self, settings: RelaySettings, *, on_loopback: bool) -> None:
+    def __init__(self, settings: RelaySettings, *, is_local: bool) -> None:
         self.settings = settings
         self.counters = Counters()
-        policy = DialPolicy(settings.dial, relay_on_loopback=on_loopback)
+        policy = DialPolicy(settings.dial, relay_is_local=is_local)
         self._resolver = Resolver()
         pace = Pace(settings.bytes_per_session, settings.bytes_per_session_burst)
         self._dialler = Dialler(settings.dial, policy, self._resolver, pace)
@@ -253,6 +254,11 @@ class Relay:
             address = parse(peer)
         except AddressError as error:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"The peer's address: {error}.") from None
+        try:
+            # Whoever listens there hears BOLT 8, and nothing else that a wallet may think of.
+            check_act_one(act_one)
+        except HandshakeError as error:
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"Act one is none: {error}.") from None
         self._check_room(inbox, owner)
         session = Session(
             address,
