@@ -5,7 +5,7 @@ process is flooded by what costs an attacker nothing: throw-away keys and sessio
 Beside it are an honest wallet, logged in and with a webhook, an honest peer, and a wallet that
 sleeps. Each flood is measured before, while and after it runs, by what those see:
 
-- how long the peer's pings take, how long a login takes;
+- how long the peer's pings take, a login, a dial (one that is told to come again later is none);
 - whether every message of the peer's reaches the wallet, and the sleeping one is woken;
 - how much memory and processor time the relay takes.
 

@@ -52,6 +52,7 @@ def table(phases: list[Phase]) -> Table:
         "refused",
         "ping p99 ms",
         "login ms",
+        "dial ms",
         "lost",
         "missed",
     ):
@@ -69,6 +70,7 @@ def table(phases: list[Phase]) -> Table:
             f"{each.refused:,}",
             f"{each.ping_p99 * 1e3:.1f}",
             f"{each.login * 1e3:.0f}",
+            f"{each.dial * 1e3:.0f}",
             str(each.lost),
             ", ".join(each.missed),
             end_section=each.phase == "after",

@@ -10,14 +10,17 @@ from typing import Any, Final
 
 import aiohttp
 
+from tests.attack.means import Peer, session
 from tests.support.numbered import number_of, numbered
 from tests.support.peer import PeerConnection, ScriptedPeer
 from tests.support.receivers import Receiver
-from tests.support.relay import RawWallet, raw_wallet
+from tests.support.relay import RawWallet, RpcFailure, raw_wallet
 
 #: Seconds between two of the peer's pings, each with a message, and between two logins.
 _PING_EVERY: Final = 0.02
 _LOGIN_EVERY: Final = 0.25
+#: Between two dials: as many as a wallet may make for ever.
+_DIAL_EVERY: Final = 1.0
 #: Seconds for what has to come: who waits longer counts as lost.
 _PATIENCE: Final = 15.0
 _PING: Final = b"\x00\x12\x00\x01\x00\x00"
@@ -32,6 +35,7 @@ class Seen:
 
     pings: list[float] = field(default_factory=list)
     logins: list[float] = field(default_factory=list)
+    dials: list[float] = field(default_factory=list)
     sent: int = 0
     lost: int = 0
     failed: list[str] = field(default_factory=list)
@@ -44,6 +48,8 @@ class Honest:
         self._url = url
         self._secret, self._sleeper = secrets.token_bytes(32), secrets.token_bytes(32)
         self._peer = ScriptedPeer(secrets.token_bytes(32))
+        #: Answers whoever dials it.
+        self._dialled = Peer(_silent)
         self._receiver = Receiver()
         self._heard: set[int] = set()
         self._number = 0
@@ -54,6 +60,7 @@ class Honest:
         """Both have logged in, and have a session with the peer."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._peer.serve())
+            await stack.enter_async_context(self._dialled.serve())
             await stack.enter_async_context(self._receiver.serve())
             async with self._login(self._sleeper) as sleeper:
                 _, self._sleepers = await self._session(sleeper)
@@ -95,7 +102,9 @@ class Honest:
         until = time.monotonic() + seconds
         first = self._number
         waking = asyncio.create_task(self._wake(seen))
-        await asyncio.gather(self._ping(seen, until), self._log_in(seen, until))
+        await asyncio.gather(
+            self._ping(seen, until), self._log_in(seen, until), self._dial(seen, until)
+        )
         await waking
         seen.sent += self._number - first
         wanted = set(range(first, self._number))
@@ -132,6 +141,21 @@ class Honest:
                 seen.failed.append(f"a login: {error!r}")
             await asyncio.sleep(_LOGIN_EVERY)
 
+    async def _dial(self, seen: Seen, until: float) -> None:
+        """A session more, for a moment; who is told to come again later does."""
+        while time.monotonic() < until:
+            began = time.perf_counter()
+            try:
+                session_id = await session(self._wallet, self._dialled)
+                seen.dials.append(time.perf_counter() - began)
+                await self._wallet.call("close", session_id=session_id)
+            except RpcFailure as failure:
+                if failure.code != "limit":
+                    seen.failed.append(f"a dial: {failure!r}")
+            except (OSError, TimeoutError) as error:
+                seen.failed.append(f"a dial: {error!r}")
+            await asyncio.sleep(_DIAL_EVERY)
+
     async def _wake(self, seen: Seen) -> None:
         """Something comes for the wallet that sleeps: it is woken, and finds it."""
         number = 0x8000 | secrets.randbits(14)
@@ -149,6 +173,11 @@ class Honest:
         except (EOFError, OSError, TimeoutError, aiohttp.ClientError) as error:
             seen.lost += 1
             seen.failed.append(f"the sleeping wallet: {error!r}")
+
+
+async def _silent(connection: PeerConnection) -> None:
+    """A peer that waits for the other side to go."""
+    await connection.reader.read(-1)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -75,7 +75,7 @@ class Peer(ScriptedPeer):
 async def rest_session(url: str, peer: ScriptedPeer, headers: dict[str, str]) -> bool:
     """A session that no wallet has; False: the relay wanted none."""
     initiator = Initiator(secrets.token_bytes(32), peer.node_id)
-    body = {"url": peer.address, "message": initiator.act_one().hex()}
+    body: dict[str, object] = {"url": peer.address, "message": initiator.act_one().hex()}
     async with aiohttp.ClientSession(headers=headers) as http:
         async with http.post(f"{url}/api/connect", json=body) as response:
             if response.status != 200:

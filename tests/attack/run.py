@@ -41,6 +41,8 @@ class Phase:
     cpu: float
     ping_p99: float
     login: float
+    #: The slowest; none: every one was told to come again later, or failed.
+    dial: float
     lost: int
     failed: list[str]
     #: How many messages or attempts the flood came to, and how many of these failed.
@@ -146,6 +148,7 @@ async def _phase(
         cpu=round(cpu_seconds(relay.pid) - cpu, 3),
         ping_p99=_p99(seen.pings),
         login=max(seen.logins, default=float("inf")),
+        dial=max(seen.dials, default=float("inf")),
         lost=seen.lost,
         failed=_told(seen),
     )

@@ -54,6 +54,7 @@ def test_what_is_a_limit_that_was_missed(changes: dict[str, object], missed: lis
         "cpu": 0.1,
         "ping_p99": 0.001,
         "login": 0.01,
+        "dial": 0.01,
         "lost": 0,
         "failed": [],
     }

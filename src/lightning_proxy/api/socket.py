@@ -58,6 +58,7 @@ _log = structlog.get_logger()
 
 #: Requests of one socket that may be under way at once.
 _MAX_UNDER_WAY: Final = 64
+_MANY_UNDER_WAY: Final = 4
 #: Seconds between the websocket pings that find dead sockets.
 _HEARTBEAT: Final = 30.0
 #: Seconds, in so many looks, that queued frames get to leave before a socket is closed.
@@ -278,6 +279,9 @@ class WalletSocket:
                 self._inbox.heard(self, message.data if message.type is WSMsgType.PONG else None)
                 if message.type is WSMsgType.TEXT:
                     self._take(message.data)
+                    if len(self._tasks) >= _MANY_UNDER_WAY:
+                        # What came together comes without a pause: others have their turns, too.
+                        await asyncio.sleep(0)
                 elif message.type is WSMsgType.PING:
                     await self._socket.pong(message.data)
                 elif message.type is WSMsgType.BINARY:

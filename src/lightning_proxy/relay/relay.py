@@ -12,11 +12,12 @@ import structlog
 
 from lightning_proxy.bolt.address import parse
 from lightning_proxy.bolt.chains import CHAIN_HASHES
+from lightning_proxy.bolt.channel import ChannelState
 from lightning_proxy.bolt.errors import AddressError
 from lightning_proxy.bolt.features import DEFAULT_FEATURES
 from lightning_proxy.bolt.messages import Init
 from lightning_proxy.chain import ChainSource, open_source
-from lightning_proxy.relay.book import ChannelBook
+from lightning_proxy.relay.book import SIGNED, ChannelBook
 from lightning_proxy.relay.counters import Counters
 from lightning_proxy.relay.delegation import Deadlines
 from lightning_proxy.relay.devices import Devices, LeaseKey
@@ -51,6 +52,8 @@ _log = structlog.get_logger()
 
 #: Read from the disk in one go: a page of a hundred, and whether there is another.
 _CHANNELS_AT_ONCE: Final = 101
+#: The states of a channel that is not stored yet.
+_OPENING: Final = frozenset(set(ChannelState) - SIGNED)
 #: Within the time that a session without a wallet has.
 _AGE_LOOKS: Final = 100
 #: Seconds after which a network may ask again for a session more.
@@ -342,7 +345,9 @@ class Relay:
         temporary_id = bytes.fromhex(info.temporary_channel_id)
         channel = LeaseKey(inbox.node_id, bytes.fromhex(info.peer), temporary_id)
         former = self.devices.leases.holder(channel)
-        fencing = await self.devices.leases.take_over(channel, device_key)
+        fencing = await self.devices.leases.take_over(
+            channel, device_key, is_stored=info.state not in _OPENING
+        )
         for socket in inbox.sockets:
             if socket.device_key == former != device_key:
                 socket.notify(LeaseLost(info.temporary_channel_id, fencing))
