@@ -9,7 +9,9 @@ from msgspec import structs
 
 from lightning_proxy.api.limits import Limits
 from lightning_proxy.api.lists import listed, listed_in_order
+from lightning_proxy.networks import block_of
 from lightning_proxy.relay import Inbox, Relay, StoreError
+from lightning_proxy.relay.shares import Owner
 from lightning_proxy.rpc import (
     Acknowledge,
     AddDevice,
@@ -81,11 +83,16 @@ RIGHTS: Final[dict[str, DeviceRight | None]] = {
 
 
 def methods_of(
-    relay: Relay, inbox: Inbox, device_key: bytes, rights: frozenset[DeviceRight], limits: Limits
+    relay: Relay,
+    inbox: Inbox,
+    device_key: bytes,
+    rights: frozenset[DeviceRight],
+    limits: Limits,
+    address: str,
 ) -> Methods:
-    """All that may be asked for this wallet, and what `rights` leave of each result."""
+    """All that may be asked for this wallet from this address, and what `rights` leave of it."""
     return (
-        _SessionMethods(relay, inbox, limits).table()
+        _SessionMethods(relay, inbox, limits, address).table()
         | _WakeMethods(relay, inbox, sees=DeviceRight.SEE in rights).table()
         | _SlotMethods(relay, inbox).table()
         | _DeviceMethods(relay, inbox, device_key).table()
@@ -104,12 +111,13 @@ def check_right(name: str, rights: frozenset[DeviceRight], *, is_node: bool) -> 
 class _SessionMethods:
     """Its sessions, what it says to their peers, and what it was told."""
 
-    def __init__(self, relay: Relay, inbox: Inbox, limits: Limits) -> None:
+    def __init__(self, relay: Relay, inbox: Inbox, limits: Limits, address: str) -> None:
         assert inbox.node_id is not None  # noqa: S101 - it has authenticated
         self._relay = relay
         self._inbox = inbox
         self._limits = limits
         self._wallet = inbox.node_id
+        self._address = address
 
     def table(self) -> Methods:
         return {
@@ -127,13 +135,16 @@ class _SessionMethods:
         }
 
     async def _connect(self, wanted: Connect) -> Connected:
-        self._limits.dial(self._wallet)
+        self._limits.dial(self._wallet, self._address)
         try:
             session, act_two = await self._relay.connect(
-                self._inbox, wanted.peer, bytes.fromhex(wanted.act_one)
+                self._inbox,
+                wanted.peer,
+                bytes.fromhex(wanted.act_one),
+                Owner(block_of(self._address) or "", self._wallet),
             )
         except RpcError as error:
-            self._limits.failed_dial(self._wallet, error)
+            self._limits.failed_dial(self._wallet, self._address, error)
             raise
         return Connected(session.id, act_two.hex())
 

@@ -58,6 +58,7 @@ _log = structlog.get_logger()
 
 #: Requests of one socket that may be under way at once.
 _MAX_UNDER_WAY: Final = 64
+_MANY_UNDER_WAY: Final = 4
 #: Seconds between the websocket pings that find dead sockets.
 _HEARTBEAT: Final = 30.0
 #: Seconds, in so many looks, that queued frames get to leave before a socket is closed.
@@ -96,6 +97,7 @@ class WalletSocket:
         self._tasks: set[asyncio.Task[None]] = set()
         self._transport: asyncio.Transport | None = None
         self._inbox: Inbox
+        self._address = ""
         self._wallet = b""
         self._device_key = b""
         self._rights: frozenset[DeviceRight] = frozenset()
@@ -107,15 +109,14 @@ class WalletSocket:
         self._access.check_request(request)
         origin = self._access.origin_of(request)
         address = log_address(request)
-        with self._limits.pending(request.remote or ""):
+        self._address = request.remote or ""
+        with self._limits.pending(self._address):
             await self._socket.prepare(request)
             self._transport = request.transport
             writer = asyncio.create_task(self._write())
             is_in = False
             try:
                 is_in = await self._authenticate(origin, address)
-                if not is_in:
-                    self._limits.failed_authentication(request.remote or "")
             finally:
                 if not is_in:
                     await self._end(writer)
@@ -198,6 +199,7 @@ class WalletSocket:
                     await self._socket.pong(message.data)
                     message = await self._socket.receive()
             if message.type is not WSMsgType.TEXT:
+                self._limits.failed_authentication(self._address)
                 return False
             envelope = decode_envelope(message.data)
             request_id = envelope.id
@@ -211,11 +213,18 @@ class WalletSocket:
                     ErrorCode.UNAUTHENTICATED, "That key is none of this wallet's devices."
                 )
             self._access.check_wallet(node_id)
+            if not self._relay.knows(node_id):
+                self._limits.new_wallet(node_id, self._address)
             self._wallet = node_id
             self._inbox = self._relay.inbox_of(node_id)
             self._inbox.check_room()
             self._methods = methods_of(
-                self._relay, self._inbox, self._device_key, self._rights, self._limits
+                self._relay,
+                self._inbox,
+                self._device_key,
+                self._rights,
+                self._limits,
+                self._address,
             )
             self._integers = wanted.integers
             shown = self._inbox.sessions.values() if DeviceRight.SEE in self._rights else ()
@@ -242,6 +251,9 @@ class WalletSocket:
         audit("authentication_failed", address=address, code=error.error.code)
         self._relay.counters.authentications_failed += 1
         _log.info("authentication_failed", address=address, code=error.error.code)
+        if error.error is not ErrorCode.LIMIT:
+            # Who is too much for this moment has failed at nothing.
+            self._limits.failed_authentication(self._address)
         self._fail(request_id, error)
         await self._hang_up(WSCloseCode.POLICY_VIOLATION, error.error.code)
         return False
@@ -267,6 +279,9 @@ class WalletSocket:
                 self._inbox.heard(self, message.data if message.type is WSMsgType.PONG else None)
                 if message.type is WSMsgType.TEXT:
                     self._take(message.data)
+                    if len(self._tasks) >= _MANY_UNDER_WAY:
+                        # What came together comes without a pause: others have their turns, too.
+                        await asyncio.sleep(0)
                 elif message.type is WSMsgType.PING:
                     await self._socket.pong(message.data)
                 elif message.type is WSMsgType.BINARY:

@@ -26,6 +26,7 @@ from lightning_proxy.relay.own_init import OwnInit
 from lightning_proxy.relay.presence import Presence
 from lightning_proxy.relay.questions import ALL_CHANNELS, Question, channel_error
 from lightning_proxy.relay.settings import RelaySettings
+from lightning_proxy.relay.shares import Owner
 from lightning_proxy.relay.text import printable
 from lightning_proxy.rpc import (
     MAX_SENTENCE,
@@ -89,6 +90,7 @@ class Session:
         "gossip_dropped",
         "id",
         "inbox",
+        "network",
         "peer",
         "peer_init",
         "pinged_at",
@@ -113,6 +115,8 @@ class Session:
         self.id = secrets.token_hex(16)
         self.peer = peer
         self.inbox = inbox
+        #: Whose share of sessions without a wallet it takes; interned, as they are many.
+        self.network = ""
         self.created = time.time()
         self.sequence = 0
         self.raw = False
@@ -169,11 +173,11 @@ class Session:
 
     # ---- the handshake ----
 
-    async def dial(self, dialler: Dialler, act_one: bytes) -> bytes:
+    async def dial(self, dialler: Dialler, act_one: bytes, owner: Owner) -> bytes:
         """Connect, pass act one on, return act two; raises `RpcError`, and then it is over."""
         self.counters.dials += 1
         try:
-            self._transport = transport = await dialler.dial(self.peer, self)
+            self._transport = transport = await dialler.dial(self.peer, self, owner)
             transport.write_raw(act_one)
             self.say(_log.debug, "act_one", size=len(act_one))
             async with asyncio.timeout(self.settings.dial.act_two_timeout):
@@ -388,7 +392,7 @@ class Session:
         transport = self._transport
         if transport is None or self.state is not SessionState.READY or transport.is_closing:
             return
-        if self._paused:
+        if self._paused or transport.is_behind:
             # Its pong may be there, and it is us who don't read.
             self.pinged_at = now
         elif self.pinged_at is None or not transport.awaiting_pong:
