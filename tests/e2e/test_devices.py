@@ -267,14 +267,14 @@ async def test_an_old_device_settles_nothing_that_a_newer_one_took_over(
             assert (await connection.receive())[:2] == b"\x00\x23"
             assert await _stored_leases(server) == [key]
             # Nor does one that comes to nothing.
-            refused = Side(Role.OPENER)
-            await connection.send(refused.say(refused.open_channel()))
+            failed = Side(Role.OPENER)
+            await connection.send(failed.say(failed.open_channel()))
             question = await phone.event_of("delegate")
-            temporary_id = refused.channel.temporary_channel_id.hex()
+            temporary_id = failed.channel.temporary_channel_id.hex()
             await phone.call("take_over", channel_id=temporary_id)
             await phone.refuse(question, "no")
             await connection.receive()
-            lost_key = LeaseKey(*key[:2], refused.channel.temporary_channel_id)
+            lost_key = LeaseKey(*key[:2], failed.channel.temporary_channel_id)
             assert lost_key not in server.relay.devices.leases._passing
         await server.relay.devices.leases._store.grant(StoredLease(*lost_key, b"\x02" * 33, 1))
     async with relay(store=store) as server:

@@ -1,16 +1,19 @@
 """Who costs nothing to be: sessions that no wallet adopts, and wallets that come once."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 import pytest
+from coincurve import PrivateKey
 
 from lightning_proxy.api import ApiSettings, Server
 from lightning_proxy.api.limits import LimitSettings
 from lightning_proxy.relay import DialSettings
+from lightning_proxy.relay.store import tables
 from lightning_proxy.transport.handshake import Initiator
 from tests.support.peer import PeerConnection, ScriptedPeer
 from tests.support.relay import RpcFailure, raw_wallet, relay
@@ -127,3 +130,39 @@ async def test_a_network_brings_so_many_new_wallets(peer: ScriptedPeer) -> None:
                 pass
         async with raw_wallet(server.url, b"\x77" * 32, headers={"X-Forwarded-For": "8.8.8.8"}):
             pass
+
+
+async def test_what_a_wallet_left_that_never_comes_again_is_forgotten(
+    server: Server, peer: ScriptedPeer
+) -> None:
+    others, came = b"\x44" * 32, b"\x45" * 32
+    for secret in (SECRET, others, came):
+        async with raw_wallet(server.url, secret) as wallet:
+            await wallet.call("wake_by_webhook", url=f"{server.url}/nowhere")
+            device_key = PrivateKey().public_key.format().hex()
+            await wallet.call("add_device", device_key=device_key, name="it", rights=["see"])
+            if secret == others:
+                # Its session goes on without it.
+                await wallet.open_session(peer)
+    await _gone(server)
+    strangers = server.relay.strangers
+    await strangers.look()
+    nodes = {each: PrivateKey(each).public_key.format() for each in (SECRET, others, came)}
+    assert all(server.relay.knows(node_id) for node_id in nodes.values())
+    strangers._forget_after = -1000.0
+    # This one will have come after all.
+    await strangers._store.seen([nodes[came]], time.time() + 5000.0)
+    await strangers.look()
+    assert not server.relay.knows(nodes[SECRET])
+    assert server.relay.knows(nodes[others])
+    assert server.relay.knows(nodes[came])
+    for table in (tables.wake_targets, tables.devices, tables.wallets):
+        async with server.relay._database.transaction() as connection:
+            left = {row.wallet for row in await connection.execute(table.select())}
+        assert left == {nodes[others], nodes[came]}
+
+
+async def _gone(server: Server) -> None:
+    async with asyncio.timeout(10):
+        while any(inbox.sockets for inbox in server.relay.inboxes()):
+            await asyncio.sleep(0.01)

@@ -216,6 +216,7 @@ class WalletSocket:
             if not self._relay.knows(node_id):
                 self._limits.new_wallet(node_id, self._address)
             self._wallet = node_id
+            self._relay.strangers.came(node_id)
             self._inbox = self._relay.inbox_of(node_id)
             self._inbox.check_room()
             self._methods = methods_of(

@@ -48,6 +48,10 @@ class Devices:
         """Whether this wallet (node id) ever authorised a device."""
         return wallet in self._of
 
+    def forget(self, wallet: bytes) -> None:
+        """The store has none of this wallet's (node id) any more."""
+        self._of.pop(wallet, None)
+
     def rights_of(self, wallet: bytes, device_key: bytes) -> frozenset[DeviceRight]:
         """What this key may do for this wallet (node id); nothing: it is none of its devices."""
         if device_key == wallet:

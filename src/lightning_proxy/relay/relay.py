@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack
 from typing import Final, Self
 
@@ -34,6 +34,7 @@ from lightning_proxy.relay.shares import NOBODY, Owner, Shares
 from lightning_proxy.relay.slots import Slots
 from lightning_proxy.relay.store import IN_MEMORY, Database, StoreError
 from lightning_proxy.relay.store.inbox import InboxStore
+from lightning_proxy.relay.strangers import Strangers
 from lightning_proxy.relay.wake.waker import Waker
 from lightning_proxy.rpc import (
     ChannelInfo,
@@ -78,6 +79,9 @@ class Relay:
         self._database = Database(settings.store or IN_MEMORY)
         self.devices = Devices(self._database, settings.max_devices_per_wallet)
         self.waker = Waker(settings.wake, policy, self._resolver, self._database)
+        self.strangers = Strangers(
+            self._database, settings.forget_strangers_after, self._here, self._forget_strangers
+        )
         self._sessions: dict[str, Session] = {}
         self._inboxes: dict[bytes, Inbox] = {}
         self._forgetting: dict[bytes, asyncio.TimerHandle] = {}
@@ -120,6 +124,7 @@ class Relay:
             )
             stack.push_async_callback(_cancel, keepalive)
             stack.push_async_callback(_cancel, asyncio.create_task(self._end_unadopted()))
+            stack.push_async_callback(_cancel, asyncio.create_task(self.strangers.run()))
             stack.push_async_callback(self._close_sessions)
             # Left first: what was held when the relay went is what the next run reports as lost.
             await stack.enter_async_context(self.journal)
@@ -198,6 +203,19 @@ class Relay:
     def unadopted_inbox(self) -> Inbox:
         """A fresh inbox for one session made over REST."""
         return self._new_inbox(None)
+
+    def _here(self) -> set[bytes]:
+        return {node_id for node_id, inbox in self._inboxes.items() if not inbox.is_idle}
+
+    def _forget_strangers(self, node_ids: Iterable[bytes]) -> None:
+        """The disk has nothing of theirs any more."""
+        for node_id in node_ids:
+            self.waker.forget(node_id)
+            self.slots.forget(node_id)
+            self.devices.forget(node_id)
+            if (inbox := self._inboxes.get(node_id)) is not None:
+                inbox.hand_over()
+                self.forget_if_idle(inbox)
 
     def knows(self, node_id: bytes) -> bool:
         """Whether this wallet has anything here."""

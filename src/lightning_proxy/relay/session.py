@@ -345,7 +345,9 @@ class Session:
             )
         if self._channels is not None:
             self._channels.disconnected(reason)
-        self.say(_log.info, "session_closed", reason=reason)
+        # Dials that come to nothing are counted: strangers must not fill the operator's disk.
+        log = _log.debug if self.peer_init is None else _log.info
+        self.say(log, "session_closed", reason=reason)
         wakes = True
         if self.presence is not None:
             self.presence.attended()

@@ -111,6 +111,9 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_queued_bytes: Bytes = 256 << 20
     #: What waits for a wallet that has no session any more is kept this long: 14 days.
     forget_after: Annotated[float, Meta(gt=0, le=31_536_000)] = 1_209_600.0
+    #: What a wallet left that never had a channel and has not come for so long is forgotten: wake
+    #: targets, key slots, devices, messages. 7 days.
+    forget_strangers_after: Annotated[float, Meta(gt=0, le=31_536_000)] = 604_800.0
     #: A device that is there answers a websocket ping within this long; one that is asked something
     #: and doesn't is asleep, and its wallet is woken as if it were away.
     wallet_pong_timeout: Seconds = 2.0

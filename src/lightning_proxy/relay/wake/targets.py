@@ -78,6 +78,10 @@ class Targets:
         self._most = most
         self._of: dict[bytes, list[Target]] = {}
 
+    def forget(self, wallet: bytes) -> None:
+        """The store has none of this wallet's any more."""
+        self._of.pop(wallet, None)
+
     async def load(self) -> None:
         for stored in await self._store.all():
             adapter = self._adapters.get(stored.kind)

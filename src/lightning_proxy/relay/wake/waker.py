@@ -215,6 +215,11 @@ class Waker:
         """Raises `RpcError` (invalid_params), `StoreError`."""
         await self._targets.remove(wallet, target_id)
 
+    def forget(self, wallet: bytes) -> None:
+        """The store has no targets of this wallet's any more: there is nowhere to wake it."""
+        self._targets.forget(wallet)
+        self.came(wallet)
+
     def targets(self, wallet: bytes) -> list[WakeTarget]:
         return [target.describe() for target in self._targets.of(wallet)]
 
