@@ -89,6 +89,10 @@ def received_open_channel(session: "Session", type: int, view: memoryview) -> No
 
 
 def received_for_channel(session: "Session", type: int, view: memoryview) -> None:
+    if len(view) > channel_messages.LONGEST[type]:
+        channel_id = channel_messages.channel_id_in(bytes(view))
+        session.channels.received_too_long(type, channel_id)
+        return
     message = session.decode(messages.Message, view)
     if message is not None and not _holds_back(session, type, view):
         session.channels.received(type, bytes(view), message)

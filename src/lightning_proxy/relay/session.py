@@ -17,6 +17,7 @@ from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.features import Feature, Features, check_init
 from lightning_proxy.relay import gossip, received
 from lightning_proxy.relay.book import ChannelBook
+from lightning_proxy.relay.channel_messages import LONGEST
 from lightning_proxy.relay.channels import SessionChannels
 from lightning_proxy.relay.counters import Counters
 from lightning_proxy.relay.delegation import Deadlines, Delegation, DelegationState
@@ -504,7 +505,9 @@ class Session:
     # ---- what comes ----
 
     def _received_first(self, type: int, view: memoryview) -> None:
-        if type == messages.Init.TYPE:
+        if type == messages.Init.TYPE and len(view) > LONGEST[type]:
+            self.fail("this init is too long")
+        elif type == messages.Init.TYPE:
             self._received_init(bytes(view))
         else:
             # BOLT #1: `init` is the first message.
