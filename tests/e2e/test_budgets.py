@@ -1,20 +1,22 @@
 """A budget belongs to whoever uses it: what strangers do takes nothing of anybody else's."""
 
 import asyncio
-
-import pytest
+from pathlib import Path
 
 from lightning_proxy.api import Server
-from lightning_proxy.bolt.messages import Init, Shutdown
-from lightning_proxy.rpc import SessionState
-from tests.e2e.test_flow import rest_session
-from tests.support.channels import Incoming, channel_keys, delegated, open_channel
+from lightning_proxy.bolt.messages import ChannelReady, Error, FundingCreated
+from lightning_proxy.bolt.messages import Warning as PeerWarning
+from lightning_proxy.chain.simulated import SimulatedChain
+from tests.e2e.test_channels import received
+from tests.e2e.test_live_channels import opened
+from tests.support.channels import channel_keys, open_channel, point
 from tests.support.numbered import numbered, raw_session
 from tests.support.peer import PeerConnection, ScriptedPeer
-from tests.support.relay import PEER_INIT, RawWallet, RpcFailure, raw_wallet, relay
+from tests.support.relay import RawWallet, raw_wallet, relay
 
 SECRET, OTHER = b"\x61" * 32, b"\x62" * 32
-LONG = b"\xff\x03\xfd\x0f\xa0" + bytes(4000)
+#: An odd TLV record that nobody knows.
+LONG = b"\xfd\x7f\xff\xfd\x0f\xa0" + bytes(4000)
 
 
 async def still_there(connection: PeerConnection) -> None:
@@ -65,3 +67,68 @@ async def test_notices_have_room_of_their_own(peer: ScriptedPeer) -> None:
         await still_there(talker)
         async with raw_wallet(server.url, SECRET) as wallet:
             assert (await wallet.event_of("closed"))["session_id"] == first
+
+
+async def test_an_opening_fails_by_what_is_too_long(server: Server, peer: ScriptedPeer) -> None:
+    async with raw_wallet(server.url, SECRET) as wallet:
+        _, connection = await wallet.open_session(peer)
+        offer = open_channel()
+        await connection.send(offer.encode())
+        await wallet.answer(await wallet.event("delegate"), channel_keys())
+        await connection.receive()
+        created = FundingCreated(
+            temporary_channel_id=offer.temporary_channel_id,
+            funding_txid=bytes(32),
+            funding_output_index=0,
+            signature=bytes(64),
+        )
+        await connection.send(created.encode() + LONG)
+        error = await received(connection, Error)
+        assert (error.channel_id, error.data) == (
+            offer.temporary_channel_id,
+            b"this funding_created is too long",
+        )
+        await still_there(connection)
+        assert await wallet.call("channels") == []
+
+
+async def test_no_live_channel_fails_by_what_is_too_long(
+    peer: ScriptedPeer, tmp_path: Path
+) -> None:
+    async with (
+        SimulatedChain() as chain,
+        relay(chain=chain.url, chain_interval=0.02, store=str(tmp_path / "r.sqlite")) as server,
+        raw_wallet(server.url, SECRET) as wallet,
+    ):
+        opening, connection = await opened(wallet, peer, chain)
+        ready = ChannelReady(
+            channel_id=opening.peer.channel.channel_id, second_per_commitment_point=point()
+        )
+        await connection.send(ready.encode() + LONG)
+        warning = await received(connection, PeerWarning)
+        assert b"too long" in warning.data
+        await wallet.event_of("closed")
+        assert [each["state"] for each in await wallet.call("channels")] == ["ready"]
+
+
+async def test_a_socket_that_reads_nothing_is_not_told_everything(
+    server: Server, peer: ScriptedPeer
+) -> None:
+    size, count = 10_000, 40
+    async with raw_wallet(server.url, SECRET) as wallet:
+        _, connection = await raw_session(wallet, peer)
+    await away(server, wallet)
+    await connection.send(*(numbered(number, size) for number in range(count)))
+    await still_there(connection)
+    async with raw_wallet(server.url, SECRET, authenticated=False) as wallet:
+        inbox = server.relay.inbox_of(wallet.node_id)
+        posted: list[str] = []
+        attach = inbox.attach
+
+        await wallet.authenticate()
+        (socket,) = inbox.sockets
+        del attach, posted, socket
+        for number in range(count):
+            assert (await wallet.event("message"))["message"] == numbered(number, size).hex()
+        await connection.send(numbered(count))
+        assert (await wallet.event("message"))["message"] == numbered(count).hex()

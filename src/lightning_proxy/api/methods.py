@@ -1,8 +1,10 @@
 """What a wallet may ask on its websocket, once it has authenticated: a method, a handler each."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
+from weakref import WeakValueDictionary
 
 from msgspec import structs
 
@@ -103,6 +105,9 @@ def check_right(name: str, rights: frozenset[DeviceRight], *, is_node: bool) -> 
 class _SessionMethods:
     """Its sessions, what it says to their peers, and what it was told."""
 
+    #: Wallets (node ids) of which a list of channels is being made.
+    _listing: ClassVar[WeakValueDictionary[bytes, asyncio.Lock]] = WeakValueDictionary()
+
     def __init__(self, relay: Relay, inbox: Inbox, limits: Limits) -> None:
         assert inbox.node_id is not None  # noqa: S101 - it has authenticated
         self._relay = relay
@@ -182,8 +187,10 @@ class _SessionMethods:
         return Done()
 
     async def _channels(self, wanted: Channels) -> list[ChannelInfo] | ChannelPage:
-        channels = self._relay.channels(self._inbox, bytes.fromhex(wanted.after or ""))
-        return await kept(listed_in_order(wanted, channels, ChannelPage, "channel_id"))
+        # One at a time, on whichever socket: each takes as much as a frame does.
+        async with self._listing.setdefault(self._wallet, asyncio.Lock()):
+            channels = self._relay.channels(self._inbox, bytes.fromhex(wanted.after or ""))
+            return await kept(listed_in_order(wanted, channels, ChannelPage, "channel_id"))
 
     async def _acknowledge(self, wanted: Acknowledge) -> Done:
         await kept(self._relay.acknowledge(self._inbox, wanted.position))

@@ -86,6 +86,8 @@ class WalletSocket:
         self._outgoing: deque[str] = deque()
         self._outgoing_bytes = 0
         self._sent = 0
+        #: The inbox's: see `relay.inbox.Socket`.
+        self.told: int | None = None
         #: What was queued in all, in bytes.
         self._said = 0
         #: What the ping bears that is to be sent.
@@ -229,9 +231,9 @@ class WalletSocket:
                 integers=self._integers,
             )
             self._reply(request_id, result)
-            self._inbox.attach(self)
-            # What waited for the wallet is bounded by itself; the cap is for what comes on top.
+            # The result may be long, and what waits comes bit by bit.
             self._limit = self._outgoing_bytes + self._relay.settings.max_queued_bytes_per_socket
+            self._inbox.attach(self)
         except TimeoutError:
             error = RpcError(ErrorCode.UNAUTHENTICATED, "No authentication came in time.")
         except RpcError as failure:
@@ -430,6 +432,8 @@ class WalletSocket:
                 self._probe = None
                 await self._socket.ping(probe)
             self._caught_up()
+            if self.told is not None:
+                self._inbox.feed(self)
 
     async def _hang_up(self, code: WSCloseCode, reason: str) -> None:
         """Close the socket, after what is queued was sent as far as it will go."""

@@ -46,6 +46,8 @@ _UNADOPTED_PART: Final = 16
 #: The same for a wallet's notices: some hundreds.
 _NOTICES: Final = 128 << 10
 _NOTICES_PART: Final = 4
+#: Bytes of what waits that a socket is told before it has taken them.
+_FED_AT_ONCE: Final = 32 << 10
 #: Ids of delegations that are over, kept so that a late answer gets a true error.
 _REMEMBERED = 256
 _NOBODY: Final[frozenset["Socket"]] = frozenset()
@@ -66,6 +68,9 @@ class Socket(Listener, Protocol):
     def can_answer(self) -> bool:
         """Whether its device sees what is asked, and may answer it."""
         ...
+
+    #: The position up to which it was told what waits; None: it was told all of it.
+    told: int | None
 
     def delegate(self, envelope: Delegate) -> None: ...
 
@@ -186,16 +191,32 @@ class Inbox:
     def attach(self, socket: Socket) -> None:
         """A socket of the wallet's came: it gets what waits, in the order in which it came."""
         self.sockets = (*self.sockets, socket)
-        asked = ((each.position, each) for each in self._open.values())
-        told = ((each.position, each) for each in self._notices)
-        for _, waiting in heapq.merge(asked, told, key=itemgetter(0)):
-            if isinstance(waiting, Delegation):
-                waiting.was_delivered = True
-                socket.delegate(waiting.envelope)
-            else:
-                socket.notify(waiting)
+        socket.told = 0
+        self.feed(socket)
         if socket.can_answer:
             self._is_there(socket)
+
+    def feed(self, socket: Socket) -> None:
+        """Tell a socket more of what waits: again and again, whenever it took that."""
+        if socket.told is None:
+            return
+        asked = ((each.position, each) for each in self._open.values())
+        told = ((each.position, each) for each in self._notices)
+        size = 0
+        for position, waiting in heapq.merge(asked, told, key=itemgetter(0)):
+            if position <= socket.told:
+                continue
+            if size >= _FED_AT_ONCE:
+                return
+            socket.told = position
+            if isinstance(waiting, Delegation):
+                waiting.was_delivered = True
+                size += waiting.size
+                socket.delegate(waiting.envelope)
+            else:
+                size += size_of(waiting)
+                socket.notify(waiting)
+        socket.told = None
 
     def detach(self, socket: Socket) -> None:
         self.sockets = tuple(other for other in self.sockets if other is not socket)
@@ -311,7 +332,7 @@ class Inbox:
         delegation.position = next(self._office.journal.positions)
         envelope = delegation.envelope
         self._office.journal.delegated(self.node_id, envelope)
-        for socket in self.sockets:
+        for socket in self._fed():
             delegation.was_delivered = True
             socket.delegate(envelope)
         if self.is_attended:
@@ -348,7 +369,7 @@ class Inbox:
             notification = structs.replace(notification, position=position)
             self._office.journal.notified(self.node_id, notification)
         self._enqueue(notification)
-        for socket in self.sockets:
+        for socket in self._fed():
             socket.notify(notification)
         self._trim()
         if not wakes or (cause := cause_of(notification)) is None:
@@ -394,6 +415,10 @@ class Inbox:
         )
 
     # ---- who is there ----
+
+    def _fed(self) -> Iterator[Socket]:
+        """Those that were told all that waited; the others come to what is new in its order."""
+        return (socket for socket in self.sockets if socket.told is None)
 
     def _listeners(self) -> Iterator[Socket]:
         for socket in self.sockets:

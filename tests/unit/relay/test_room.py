@@ -8,7 +8,7 @@ from lightning_proxy.relay.room import Room
 def test_the_largest_pays_to_an_eighth() -> None:
     room = Room[int](each=1 << 20, together=0)
     held = dict.fromkeys(range(50), 0)
-    numbers = random.Random(14)  # noqa: S311 - no secret
+    numbers = random.Random(14)
     for _ in range(5000):
         holder = numbers.randrange(50)
         amount = numbers.choice((0, numbers.randrange(1 << numbers.randrange(1, 20))))
