@@ -2,8 +2,13 @@
 
 import asyncio
 from pathlib import Path
+from sys import getsizeof
 
-from lightning_proxy.api import Server
+import pytest
+
+from lightning_proxy.api import ApiSettings, Server
+from lightning_proxy.api.limits import LimitSettings
+from lightning_proxy.api.socket import WalletSocket
 from lightning_proxy.bolt.messages import ChannelReady, Error, FundingCreated
 from lightning_proxy.bolt.messages import Warning as PeerWarning
 from lightning_proxy.chain.simulated import SimulatedChain
@@ -12,7 +17,7 @@ from tests.e2e.test_live_channels import opened
 from tests.support.channels import channel_keys, open_channel, point
 from tests.support.numbered import numbered, raw_session
 from tests.support.peer import PeerConnection, ScriptedPeer
-from tests.support.relay import RawWallet, raw_wallet, relay
+from tests.support.relay import RawWallet, RpcFailure, raw_wallet, relay
 
 SECRET, OTHER = b"\x61" * 32, b"\x62" * 32
 #: An odd TLV record that nobody knows.
@@ -112,23 +117,59 @@ async def test_no_live_channel_fails_by_what_is_too_long(
 
 
 async def test_a_socket_that_reads_nothing_is_not_told_everything(
-    server: Server, peer: ScriptedPeer
+    server: Server, peer: ScriptedPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size, count = 10_000, 40
+    queued = [0]
+    post = WalletSocket._post
+
+    def watched(socket: WalletSocket, text: str) -> None:
+        post(socket, text)
+        queued.append(socket._outgoing_bytes)
+
+    monkeypatch.setattr(WalletSocket, "_post", watched)
     async with raw_wallet(server.url, SECRET) as wallet:
         _, connection = await raw_session(wallet, peer)
     await away(server, wallet)
     await connection.send(*(numbered(number, size) for number in range(count)))
     await still_there(connection)
     async with raw_wallet(server.url, SECRET, authenticated=False) as wallet:
-        inbox = server.relay.inbox_of(wallet.node_id)
-        posted: list[str] = []
-        attach = inbox.attach
-
         await wallet.authenticate()
-        (socket,) = inbox.sockets
-        del attach, posted, socket
         for number in range(count):
             assert (await wallet.event("message"))["message"] == numbered(number, size).hex()
         await connection.send(numbered(count))
         assert (await wallet.event("message"))["message"] == numbered(count).hex()
+        assert max(queued) < 100_000
+
+
+async def test_a_wallet_names_so_many_channels_at_most(
+    server: Server, peer: ScriptedPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_proxy.api.methods._MAX_SHORT_CHANNEL_IDS", 1500)
+    async with raw_wallet(server.url, SECRET) as wallet:
+        first, _ = await wallet.open_session(peer)
+        second, _ = await wallet.open_session(peer)
+        ids = list(range(1000))
+        for _ in range(2):
+            await wallet.call("subscribe", session_id=first, raw=False, short_channel_ids=ids)
+        with pytest.raises(RpcFailure, match="too many channels"):
+            await wallet.call("subscribe", session_id=second, raw=False, short_channel_ids=ids)
+        assert (
+            getsizeof(
+                server.relay.find(server.relay.inbox_of(wallet.node_id), first).short_channel_ids
+            )
+            < 10_000
+        )
+
+
+async def test_answers_to_nothing_count_against_the_limits() -> None:
+    limits = LimitSettings(requests_per_wallet_burst=5, requests_per_wallet=0.1)
+    async with (
+        relay(ApiSettings(port=0, limits=limits)) as server,
+        raw_wallet(server.url, SECRET) as wallet,
+    ):
+        for _ in range(6):
+            await wallet.answer({"id": "0" * 32}, {})
+        for _ in range(5):
+            assert (await wallet.event("rejected"))["code"] == "delegation_unknown"
+        assert (await wallet.event_body())["error"]["data"]["code"] == "limit"

@@ -57,6 +57,9 @@ from lightning_proxy.rpc import (
 
 T = TypeVar("T")
 
+#: Of all of a wallet's sessions: ten for each channel that it may have.
+_MAX_SHORT_CHANNEL_IDS: Final = 10_000
+
 #: The type of the parameters, and what takes them; a handler may be a coroutine function.
 Methods = dict[str, tuple[type, Callable[[Any], Any]]]
 
@@ -173,7 +176,14 @@ class _SessionMethods:
 
     def _subscribe(self, wanted: Subscribe) -> SessionInfo:
         session = self._relay.find(self._inbox, wanted.session_id)
-        session.subscribe(wanted.raw, frozenset(wanted.short_channel_ids))
+        named = sum(
+            len(each.short_channel_ids)
+            for each in self._inbox.sessions.values()
+            if each is not session
+        )
+        if named + len(wanted.short_channel_ids) > _MAX_SHORT_CHANNEL_IDS:
+            raise RpcError(ErrorCode.LIMIT, "This wallet wants updates of too many channels.")
+        session.subscribe(wanted.raw, wanted.short_channel_ids)
         return session.describe()
 
     def _set_presence(self, wanted: SetPresence) -> SessionInfo:

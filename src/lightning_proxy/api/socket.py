@@ -360,6 +360,8 @@ class WalletSocket:
             else:
                 raise RpcError(ErrorCode.INVALID_REQUEST, "An answer has a result or an error.")
         except RpcError as error:
+            # What was asked may be answered at any rate, and nothing else.
+            self._limits.call(self._wallet)
             sentence = error.sentence[:MAX_SENTENCE]
             rejected = Rejected(delegation_id[:64], error.error.code, sentence)
             self._post(encode_notification("rejected", rejected))

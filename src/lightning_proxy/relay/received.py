@@ -64,7 +64,7 @@ def received_gossip(session: "Session", type: int, view: memoryview) -> None:
     if (
         type == messages.ChannelUpdate.TYPE
         and session.short_channel_ids
-        and gossip.short_channel_id_of(view) in session.short_channel_ids
+        and session.wants_updates_of(gossip.short_channel_id_of(view))
     ):
         session.pass_on(type, view)
     else:
