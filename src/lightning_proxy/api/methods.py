@@ -3,7 +3,8 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
+from weakref import WeakValueDictionary
 
 from msgspec import structs
 
@@ -58,6 +59,9 @@ from lightning_proxy.rpc import (
 
 T = TypeVar("T")
 
+#: Of all of a wallet's sessions: ten for each channel that it may have.
+_MAX_SHORT_CHANNEL_IDS: Final = 10_000
+
 #: The type of the parameters, and what takes them; a handler may be a coroutine function.
 Methods = dict[str, tuple[type, Callable[[Any], Any]]]
 
@@ -110,6 +114,9 @@ def check_right(name: str, rights: frozenset[DeviceRight], *, is_node: bool) -> 
 
 class _SessionMethods:
     """Its sessions, what it says to their peers, and what it was told."""
+
+    #: Wallets (node ids) of which a list of channels is being made.
+    _listing: ClassVar[WeakValueDictionary[bytes, asyncio.Lock]] = WeakValueDictionary()
 
     def __init__(self, relay: Relay, inbox: Inbox, limits: Limits, address: str) -> None:
         assert inbox.node_id is not None  # noqa: S101 - it has authenticated
@@ -180,7 +187,14 @@ class _SessionMethods:
 
     def _subscribe(self, wanted: Subscribe) -> SessionInfo:
         session = self._relay.find(self._inbox, wanted.session_id)
-        session.subscribe(wanted.raw, frozenset(wanted.short_channel_ids))
+        named = sum(
+            len(each.short_channel_ids)
+            for each in self._inbox.sessions.values()
+            if each is not session
+        )
+        if named + len(wanted.short_channel_ids) > _MAX_SHORT_CHANNEL_IDS:
+            raise RpcError(ErrorCode.LIMIT, "This wallet wants updates of too many channels.")
+        session.subscribe(wanted.raw, wanted.short_channel_ids)
         return session.describe()
 
     def _set_presence(self, wanted: SetPresence) -> SessionInfo:
@@ -194,8 +208,10 @@ class _SessionMethods:
         return Done()
 
     async def _channels(self, wanted: Channels) -> list[ChannelInfo] | ChannelPage:
-        channels = self._relay.channels(self._inbox, bytes.fromhex(wanted.after or ""))
-        return await kept(listed_in_order(wanted, channels, ChannelPage, "channel_id"))
+        # One at a time, on whichever socket: each takes as much as a frame does.
+        async with self._listing.setdefault(self._wallet, asyncio.Lock()):
+            channels = self._relay.channels(self._inbox, bytes.fromhex(wanted.after or ""))
+            return await kept(listed_in_order(wanted, channels, ChannelPage, "channel_id"))
 
     async def _acknowledge(self, wanted: Acknowledge) -> Done:
         await kept(self._relay.acknowledge(self._inbox, wanted.position))

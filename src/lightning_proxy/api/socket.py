@@ -87,6 +87,8 @@ class WalletSocket:
         self._outgoing: deque[str] = deque()
         self._outgoing_bytes = 0
         self._sent = 0
+        #: The inbox's: see `relay.inbox.Socket`.
+        self.told: int | None = None
         #: What was queued in all, in bytes.
         self._said = 0
         #: What the ping bears that is to be sent.
@@ -239,9 +241,9 @@ class WalletSocket:
                 integers=self._integers,
             )
             self._reply(request_id, result)
-            self._inbox.attach(self)
-            # What waited for the wallet is bounded by itself; the cap is for what comes on top.
+            # The result may be long, and what waits comes bit by bit.
             self._limit = self._outgoing_bytes + self._relay.settings.max_queued_bytes_per_socket
+            self._inbox.attach(self)
         except TimeoutError:
             error = RpcError(ErrorCode.UNAUTHENTICATED, "No authentication came in time.")
         except RpcError as failure:
@@ -374,6 +376,8 @@ class WalletSocket:
             else:
                 raise RpcError(ErrorCode.INVALID_REQUEST, "An answer has a result or an error.")
         except RpcError as error:
+            # What was asked may be answered at any rate, and nothing else.
+            self._limits.call(self._wallet)
             sentence = error.sentence[:MAX_SENTENCE]
             rejected = Rejected(delegation_id[:64], error.error.code, sentence)
             self._post(encode_notification("rejected", rejected))
@@ -446,6 +450,8 @@ class WalletSocket:
                 self._probe = None
                 await self._socket.ping(probe)
             self._caught_up()
+            if self.told is not None:
+                self._inbox.feed(self)
 
     async def _hang_up(self, code: WSCloseCode, reason: str) -> None:
         """Close the socket, after what is queued was sent as far as it will go."""

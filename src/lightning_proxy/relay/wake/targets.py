@@ -39,12 +39,12 @@ class Target:
     attempted: float = float("-inf")
     not_before: float = float("-inf")
 
-    async def push(self, say: Say) -> Outcome:
+    async def push(self, say: Say, wallet: bytes) -> Outcome:
         """Push what there is to say when the turn has come, and note how that went."""
         before = self.last_attempt, self.attempted
         self.last_attempt = time.time()
         self.attempted = time.monotonic()
-        outcome = await self.adapter.send(self.address, say)
+        outcome = await self.adapter.send(self.address, say, wallet)
         match outcome:
             case Delivered():
                 self.last_success, self.failure = time.time(), None
