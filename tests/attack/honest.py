@@ -101,7 +101,7 @@ class Honest:
         seen = Seen()
         until = time.monotonic() + seconds
         first = self._number
-        waking = asyncio.create_task(self._wake(seen))
+        waking = asyncio.create_task(self._wake(seen, seconds / 2))
         await asyncio.gather(
             self._ping(seen, until), self._log_in(seen, until), self._dial(seen, until)
         )
@@ -156,8 +156,9 @@ class Honest:
                 seen.failed.append(f"a dial: {error!r}")
             await asyncio.sleep(_DIAL_EVERY)
 
-    async def _wake(self, seen: Seen) -> None:
-        """Something comes for the wallet that sleeps: it is woken, and finds it."""
+    async def _wake(self, seen: Seen, after: float) -> None:
+        """Once a flood is at its height something comes for the wallet that sleeps."""
+        await asyncio.sleep(after)
         number = 0x8000 | secrets.randbits(14)
         seen.sent += 1
         try:
