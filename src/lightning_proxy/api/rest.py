@@ -11,7 +11,7 @@ from lightning_proxy.api.access import Access
 from lightning_proxy.api.limits import Limits
 from lightning_proxy.relay import Relay
 from lightning_proxy.rpc import DirectionState, ErrorCode, RpcError, decode_params
-from lightning_proxy.rpc.types import ActOne, ActThree, ActTwo, Id, Key, Message, PeerAddress
+from lightning_proxy.rpc.words import ActOne, ActThree, ActTwo, Id, Key, Message, PeerAddress
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from lightning_proxy.bolt.features import Feature, Features
 from lightning_proxy.bolt.messages import AcceptChannel, OpenChannel
 from lightning_proxy.bolt.opening import LARGE_CHANNEL_SAT, MAXIMUM_TO_SELF_DELAY
 from lightning_proxy.rpc.integers import Amount
-from lightning_proxy.rpc.types import NodeId
+from lightning_proxy.rpc.words import NodeId
 from lightning_proxy.wallet.errors import PolicyError
 from lightning_proxy.wallet.request import ChannelKeysRequest, Refusal, chain_of
 
