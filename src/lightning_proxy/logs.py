@@ -45,6 +45,8 @@ def set_up(settings: LogSettings) -> None:
     )
     # What libraries say below a warning is about themselves.
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)
+    # It warns with all subprotocols that a client offers; a page's access token is one.
+    logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
 
 
 def _rendering(form: Literal["console", "json"]) -> list[Processor]:

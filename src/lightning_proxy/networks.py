@@ -52,6 +52,14 @@ def ascii_name(name: str) -> str:
     return name if name.isascii() else idna.encode(name, uts46=True).decode("ascii")
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host, by its spelling, is this machine and reached by nobody else."""
+    try:
+        return address_of(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def is_in(address: Address, networks: Iterable[Network]) -> bool:
     """Whether one of these networks has this address."""
     address = unmapped(address)

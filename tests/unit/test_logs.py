@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from aiohttp.log import ws_logger
 
 CODE = """
 import logging, sys, structlog
@@ -14,6 +15,7 @@ logs.set_up(logs.LogSettings(level=sys.argv[1], format=sys.argv[2]))
 early.debug("step", size=50)
 early.info("session_closed", reason="it rains", session_id="5e", raw=b"\\x01")
 logging.getLogger("aiohttp.server").error("Error handling %s", "request")
+logging.getLogger("aiohttp.websocket").warning("Client protocols %r", ["token.c2VjcmV0"])
 logging.getLogger("asyncio").info("chatter")
 def fail():
     sending_key = "top" + "secret"
@@ -63,6 +65,12 @@ def test_a_traceback_shows_no_local_variable(form: str) -> None:
     assert "it broke" in text
     assert "in a library" in text
     assert "topsecret" not in text
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_no_token_that_was_offered_as_a_subprotocol(form: str) -> None:
+    assert ws_logger.name == "aiohttp.websocket"
+    assert "c2VjcmV0" not in log("debug", form)
 
 
 def test_the_console_has_no_colours_in_a_file() -> None:

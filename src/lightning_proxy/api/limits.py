@@ -33,6 +33,9 @@ class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     #: Connections that have no request under way: of more, the oldest goes.
     silent_connections_per_address: _Count = 256
     silent_connections: _Count = 8_192
+    #: Requests a second that are no HTTP; of who sends more, no connection is taken meanwhile.
+    malformed_per_address: _Rate = 5.0
+    malformed_per_address_burst: _Count = 50
     #: Failed authentications a minute.
     failures_per_address: _Rate = 10.0
     failures_per_address_burst: _Count = 30

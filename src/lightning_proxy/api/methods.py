@@ -79,11 +79,13 @@ RIGHTS: Final[dict[str, DeviceRight | None]] = {
 }
 
 
-def methods_of(relay: Relay, inbox: Inbox, device_key: bytes, limits: Limits) -> Methods:
-    """All that may be asked for this wallet."""
+def methods_of(
+    relay: Relay, inbox: Inbox, device_key: bytes, rights: frozenset[DeviceRight], limits: Limits
+) -> Methods:
+    """All that may be asked for this wallet, and what `rights` leave of each result."""
     return (
         _SessionMethods(relay, inbox, limits).table()
-        | _WakeMethods(relay, inbox).table()
+        | _WakeMethods(relay, inbox, sees=DeviceRight.SEE in rights).table()
         | _SlotMethods(relay, inbox).table()
         | _DeviceMethods(relay, inbox, device_key).table()
     )
@@ -189,12 +191,13 @@ class _SessionMethods:
 
 
 class _WakeMethods:
-    """Where it is woken."""
+    """Where it is woken. Who may not see that may arrange it all the same."""
 
-    def __init__(self, relay: Relay, inbox: Inbox) -> None:
+    def __init__(self, relay: Relay, inbox: Inbox, *, sees: bool) -> None:
         assert inbox.node_id is not None  # noqa: S101 - it has authenticated
         self._waker = relay.waker
         self._wallet = inbox.node_id
+        self._sees = sees
 
     def table(self) -> Methods:
         return {
@@ -206,10 +209,17 @@ class _WakeMethods:
         }
 
     async def _by_webhook(self, wanted: WakeByWebhook) -> WakeTarget:
-        return await kept(self._waker.add(self._wallet, WakeKind.WEBHOOK, wanted))
+        return await self._add(WakeKind.WEBHOOK, wanted)
 
     async def _by_web_push(self, wanted: WakeByWebPush) -> WakeTarget:
-        return await kept(self._waker.add(self._wallet, WakeKind.WEB_PUSH, wanted))
+        return await self._add(WakeKind.WEB_PUSH, wanted)
+
+    async def _add(self, kind: WakeKind, wanted: WakeByWebhook | WakeByWebPush) -> WakeTarget:
+        target = await kept(self._waker.add(self._wallet, kind, wanted))
+        if self._sees:
+            return target
+        # It may have been there: how that went is not this device's to know.
+        return structs.replace(target, last_attempt=None, last_success=None, failure=None)
 
     def _targets(self, wanted: WakeTargets) -> list[WakeTarget] | WakeTargetPage:
         return listed(wanted, self._waker.targets(self._wallet), WakeTargetPage, "target_id")
@@ -219,7 +229,8 @@ class _WakeMethods:
         return Done()
 
     async def _test(self, _: WakeTest) -> list[WakeTarget]:
-        return await self._waker.test(self._wallet)
+        targets = await self._waker.test(self._wallet)
+        return targets if self._sees else []
 
 
 class _SlotMethods:

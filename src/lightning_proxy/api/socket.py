@@ -1,9 +1,12 @@
 """The wallet websocket: JSON-RPC 2.0 in both directions, one socket for all of its sessions."""
 
 import asyncio
+import fcntl
 import inspect
 import math
 import secrets
+import sys
+import termios
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -83,9 +86,10 @@ class WalletSocket:
         self._outgoing: deque[str] = deque()
         self._outgoing_bytes = 0
         self._sent = 0
-        self.is_silent = False
-        #: Whether a ping is to be sent.
-        self._is_probing = False
+        #: What was queued in all, in bytes.
+        self._said = 0
+        #: What the ping bears that is to be sent.
+        self._probe: bytes | None = None
         #: Set while the socket is behind: the next look at its progress.
         self._stall: asyncio.TimerHandle | None = None
         self._more = asyncio.Event()
@@ -128,6 +132,10 @@ class WalletSocket:
         for task in (writer, *self._tasks):
             task.cancel()
         await asyncio.gather(writer, *self._tasks, return_exceptions=True)
+        if self._transport is not None and self._transport.get_write_buffer_size():
+            # What a frozen device doesn't take would keep the connection for ever.
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._relay.settings.wallet_stall_timeout, self._transport.abort)
 
     async def shut_down(self) -> None:
         """Say goodbye: the relay stops."""
@@ -141,7 +149,7 @@ class WalletSocket:
 
     @property
     def can_answer(self) -> bool:
-        return DeviceRight.ANSWER in self._rights
+        return {DeviceRight.SEE, DeviceRight.ANSWER} <= self._rights
 
     def delegate(self, envelope: Delegate) -> None:
         if DeviceRight.SEE not in self._rights:
@@ -162,15 +170,19 @@ class WalletSocket:
         task.add_done_callback(self._tasks.discard)
 
     def abort(self, reason: str) -> None:
-        if self._is_probing:
-            # On a slow link the ping is still behind other frames; `_stall` sees whether they move.
-            return
         _log.info("wallet_socket_dead", reason=reason)
         self._cut()
 
-    def probe(self) -> None:
-        self._is_probing = True
+    def probe(self, payload: bytes) -> None:
+        self._probe = payload
         self._more.set()
+
+    def taken(self) -> int | None:
+        if self._transport is None:
+            return None
+        waiting = self._outgoing_bytes + self._transport.get_write_buffer_size()
+        waiting += _unacknowledged(self._transport)
+        return self._said - waiting if waiting else None
 
     # ---- authentication ----
 
@@ -202,9 +214,12 @@ class WalletSocket:
             self._wallet = node_id
             self._inbox = self._relay.inbox_of(node_id)
             self._inbox.check_room()
-            self._methods = methods_of(self._relay, self._inbox, self._device_key, self._limits)
+            self._methods = methods_of(
+                self._relay, self._inbox, self._device_key, self._rights, self._limits
+            )
             self._integers = wanted.integers
-            sessions = fitting(each.describe() for each in self._inbox.sessions.values())
+            shown = self._inbox.sessions.values() if DeviceRight.SEE in self._rights else ()
+            sessions = fitting(each.describe() for each in shown)
             result = Authenticated(
                 node_id.hex(),
                 self._wallet_settings(),
@@ -246,8 +261,10 @@ class WalletSocket:
     async def _converse(self) -> None:
         try:
             async for message in self._socket:
-                self.is_silent = False
-                self._inbox.heard(self)
+                if message.type is WSMsgType.ERROR:
+                    # Not a frame of its: aiohttp gave it up.
+                    break
+                self._inbox.heard(self, message.data if message.type is WSMsgType.PONG else None)
                 if message.type is WSMsgType.TEXT:
                     self._take(message.data)
                 elif message.type is WSMsgType.PING:
@@ -327,7 +344,7 @@ class WalletSocket:
         if not isinstance(delegation_id, str):
             raise RpcError(ErrorCode.INVALID_REQUEST, "An answer has its delegation's id.")
         try:
-            if not self.can_answer:
+            if DeviceRight.ANSWER not in self._rights:
                 raise RpcError(ErrorCode.FORBIDDEN, "This device lacks the right 'answer'.")
             if envelope.error is not UNSET:
                 if envelope.error.code != ErrorCode.REFUSED.number:
@@ -356,6 +373,7 @@ class WalletSocket:
         waited = self._outgoing_bytes
         self._outgoing.append(text)
         self._outgoing_bytes += len(text)
+        self._said += len(text)
         self._more.set()
         if waited > self._limit:
             self._evict()
@@ -407,10 +425,10 @@ class WalletSocket:
                 self._outgoing_bytes -= len(text)
                 await self._socket.send_str(text)
                 self._sent += 1
-            if self._is_probing:
+            if (probe := self._probe) is not None:
                 # After all the rest, which may take a question back that was just asked.
-                self._is_probing = False
-                await self._socket.ping()
+                self._probe = None
+                await self._socket.ping(probe)
             self._caught_up()
 
     async def _hang_up(self, code: WSCloseCode, reason: str) -> None:
@@ -419,7 +437,24 @@ class WalletSocket:
             if not self._outgoing:
                 break
             await asyncio.sleep(_GOODBYE / _GOODBYE_LOOKS)
-        await self._socket.close(code=code, message=reason.encode())
+        try:
+            # Who takes nothing any more lets nobody close a socket in good manners.
+            async with asyncio.timeout(self._relay.settings.wallet_stall_timeout):
+                await self._socket.close(code=code, message=reason.encode())
+        except TimeoutError:
+            self._cut()
+
+
+def _unacknowledged(transport: asyncio.Transport) -> int:
+    """Bytes that the kernel has sent, or is to send, and that did not arrive."""
+    try:
+        waiting = fcntl.ioctl(
+            transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, b"\0" * 4
+        )
+    except (OSError, ValueError):
+        # It is closed.
+        return 0
+    return int.from_bytes(waiting, sys.byteorder)
 
 
 def _signer_of(wanted: Authenticate, origin: str, challenge: str) -> tuple[bytes, bytes]:

@@ -4,8 +4,7 @@ What a node checks of a transaction is checked here too (inputs, amounts, locks,
 signatures, by btclib), save proof of work, fees' policy, and time: locks by time are over.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from hashlib import sha256
 from typing import Final, Self
 
@@ -16,7 +15,7 @@ from btclib.tx import OutPoint, Tx, TxIn, TxOut
 
 from lightning_proxy.bolt.chains import CHAIN_HASHES
 from lightning_proxy.bolt.signing import parse_transaction
-from lightning_proxy.chain.simulated_api import application
+from lightning_proxy.chain.simulated_api import Block, Fault, application
 from lightning_proxy.chain.source import BroadcastRejected, Tip
 
 #: What a faucet's transaction leaves to the miner.
@@ -29,19 +28,6 @@ _BLOCK_LOCKTIMES: Final = 500_000_000
 _NO_RELATIVE_LOCK: Final = 1 << 31
 _TIME_LOCK: Final = 1 << 22
 _LOCKED_BLOCKS: Final = 0xFFFF
-
-#: Stands between a request and its answer: None lets the chain answer.
-Fault = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """One block; hashes and txids in the order that explorers print."""
-
-    height: int
-    block_hash: bytes
-    #: Begins with that of a coinbase, which is nothing but its txid.
-    txids: tuple[bytes, ...]
 
 
 class SimulatedChain:

@@ -1,22 +1,50 @@
-"""The part of Esplora's HTTP API that wallets need, served from a `SimulatedChain`."""
+"""The part of Esplora's HTTP API that wallets need, served from a simulated chain."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from btclib.tx import Tx
 
-from lightning_proxy.chain.source import BroadcastRejected
-
-if TYPE_CHECKING:
-    from lightning_proxy.chain.simulated import SimulatedChain
+from lightning_proxy.chain.source import BroadcastRejected, Tip
 
 # A transaction of the greatest weight that nodes relay, in hex.
 _MAX_BODY: Final = 1_000_000
 
+#: Stands between a request and its answer: None lets the chain answer.
+Fault: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
-def application(chain: SimulatedChain) -> web.Application:
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block; hashes and txids in the order that explorers print."""
+
+    height: int
+    block_hash: bytes
+    #: Begins with that of a coinbase, which is nothing but its txid.
+    txids: tuple[bytes, ...]
+
+
+class Chain(Protocol):
+    """What is served; txids and hashes in the order that explorers print."""
+
+    @property
+    def tip(self) -> Tip: ...
+    @property
+    def fault(self) -> Fault | None: ...
+    @property
+    def fee_estimates(self) -> Mapping[int, float]: ...
+    def block(self, block_hash: bytes) -> Block | None: ...
+    def block_at(self, height: int) -> Block | None: ...
+    def block_of(self, txid: bytes) -> Block | None: ...
+    def transaction(self, txid: bytes) -> Tx | None: ...
+    def spender(self, txid: bytes, index: int) -> tuple[bytes, int] | None: ...
+    def add_transaction(self, transaction: bytes) -> bytes: ...
+
+
+def application(chain: Chain) -> web.Application:
     """What serves this chain."""
     api = _Api(chain)
     app = web.Application(middlewares=[api.fail], client_max_size=_MAX_BODY)
@@ -34,7 +62,7 @@ def application(chain: SimulatedChain) -> web.Application:
 
 
 class _Api:
-    def __init__(self, chain: SimulatedChain) -> None:
+    def __init__(self, chain: Chain) -> None:
         self._chain = chain
 
     @web.middleware

@@ -42,6 +42,7 @@ from lightning_proxy.rpc import (
     SessionInfo,
 )
 from lightning_proxy.transport import CipherState
+from lightning_proxy.transport.handshake import HandshakeError, check_act_one
 
 _log = structlog.get_logger()
 
@@ -56,10 +57,10 @@ class Relay:
     for a session of somebody else's.
     """
 
-    def __init__(self, settings: RelaySettings, *, on_loopback: bool) -> None:
+    def __init__(self, settings: RelaySettings, *, is_local: bool) -> None:
         self.settings = settings
         self.counters = Counters()
-        policy = DialPolicy(settings.dial, relay_on_loopback=on_loopback)
+        policy = DialPolicy(settings.dial, relay_is_local=is_local)
         self._resolver = Resolver()
         self._dialler = Dialler(settings.dial, policy, self._resolver)
         self._deadlines = {kind: Deadlines(settings.deadline_of(kind)) for kind in DelegationKind}
@@ -230,6 +231,11 @@ class Relay:
             address = parse(peer)
         except AddressError as error:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"The peer's address: {error}.") from None
+        try:
+            # Whoever listens there hears BOLT 8, and nothing else that a wallet may think of.
+            check_act_one(act_one)
+        except HandshakeError as error:
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"Act one is none: {error}.") from None
         self._check_room(inbox)
         session = Session(
             address,

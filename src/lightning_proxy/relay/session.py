@@ -42,7 +42,12 @@ from lightning_proxy.rpc import (
     SetPresence,
 )
 from lightning_proxy.transport import CipherState, PeerTransport, SendQueueFull
-from lightning_proxy.transport.handshake import ACT_TWO_SIZE
+from lightning_proxy.transport.handshake import (
+    ACT_TWO_SIZE,
+    HandshakeError,
+    check_act_three,
+    check_act_two,
+)
 
 _log = structlog.get_logger()
 
@@ -173,6 +178,7 @@ class Session:
             self.say(_log.debug, "act_one", size=len(act_one))
             async with asyncio.timeout(self.settings.dial.act_two_timeout):
                 act_two: bytes = await transport.receive_exactly(ACT_TWO_SIZE)
+            check_act_two(act_two)
         except BaseException as error:
             self.counters.dials_failed += 1
             self.abort("the peer gave no act two")
@@ -184,6 +190,11 @@ class Session:
                 case ConnectionError():
                     raise RpcError(
                         ErrorCode.PEER_FAILED, f"The peer gave no act two: {error}."
+                    ) from None
+                case HandshakeError():
+                    # Nothing more about it: it may be another service's greeting.
+                    raise RpcError(
+                        ErrorCode.PEER_FAILED, "What answers there is no Lightning node."
                     ) from None
                 case _:
                     raise
@@ -198,8 +209,12 @@ class Session:
     ) -> bytes:
         """Send act three and `init`, return the peer's `init`.
 
-        Raises `RpcError`: session_state, peer_failed, peer_timeout.
+        Raises `RpcError`: invalid_params, session_state, peer_failed, peer_timeout.
         """
+        try:
+            check_act_three(act_three)
+        except HandshakeError as error:
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"Act three is none: {error}.") from None
         if self.state is not SessionState.HANDSHAKE or self._transport is None:
             raise RpcError(ErrorCode.SESSION_STATE, "This session has no act three to wait for.")
         transport = self.transport
@@ -281,8 +296,11 @@ class Session:
 
     def subscribe(self, raw: bool, short_channel_ids: frozenset[int]) -> None:
         """Turn raw messages on or off; name the channels whose updates the wallet wants."""
-        self.raw = raw
         self.short_channel_ids = short_channel_ids
+        if raw is not self.raw:
+            self.raw = raw
+            if self._channels is not None:
+                self._channels.set_raw(raw=raw)
 
     def set_presence(self, wanted: SetPresence) -> None:
         """What to do with this session while the wallet is away."""
@@ -415,12 +433,12 @@ class Session:
     def resume_channels(self) -> None:
         """The connection is ready and its wallet known: go on with their channels, if any."""
         wallet = self.inbox.node_id
-        if (
-            wallet is not None
-            and self.state is SessionState.READY
-            and self._book.has(wallet, self.peer.node_id)
-        ):
+        if wallet is None or self.state is not SessionState.READY:
+            return
+        if self._book.has(wallet, self.peer.node_id):
             self.channels.load(wallet)
+        elif self._channels is not None:
+            self._channels.judge_early()
 
     def delegate(
         self,

@@ -13,7 +13,7 @@ Bytes = Annotated[int, Meta(ge=65_536, le=1 << 30)]
 
 #: During an opening eclair waits 60 s for a message, lnd 10 minutes; Electrum's 20 s would leave a
 #: person no time to decide, and a peer that goes earlier voids the delegation anyway. What no peer
-#: waits for has time: a funding transaction that a person signs, and `channel_ready`.
+#: waits for has time: a funding transaction that a person signs, `channel_ready`, a lost channel.
 _DEADLINES = {
     DelegationKind.CHANNEL_KEYS: 55.0,
     DelegationKind.FUNDING_CREATED: 540.0,
@@ -21,7 +21,7 @@ _DEADLINES = {
     DelegationKind.FUNDING_TRANSACTION: 3600.0,
     DelegationKind.CHANNEL_READY: 3600.0,
     DelegationKind.REESTABLISH: 55.0,
-    DelegationKind.UNKNOWN_CHANNEL: 55.0,
+    DelegationKind.UNKNOWN_CHANNEL: 3600.0,
     # Peers wait 60 s for a `revoke_and_ack`.
     DelegationKind.COMMITMENT: 55.0,
 }
@@ -30,7 +30,7 @@ _DEADLINES = {
 class DialSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the relay dials, and how patiently."""
 
-    #: Loopback addresses; unset: only when the relay itself is bound to loopback.
+    #: This machine's own addresses; unset: only when nobody but this machine is served.
     allow_loopback: bool | None = None
     #: Private, link-local, carrier-grade NAT and other addresses that are not public.
     allow_private: bool = False
@@ -65,6 +65,8 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     #: Where the relay sees the chain: bitcoind://, btcd:// or esplora+https://. Without one, it is
     #: for the wallets to say when a funding transaction is deep enough.
     chain: str | None = None
+    #: Instead of `chain`, a file whose first line is that URL.
+    chain_file: str | None = None
     #: Between two looks at the chain's tip.
     chain_interval: Seconds = 10.0
     #: At start, the chain source and the database get this long to be there.
@@ -118,6 +120,10 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     #: A wallet socket that is behind and takes nothing for this long is closed: less than any peer
     #: waits for its pong.
     wallet_stall_timeout: Seconds = 10.0
+
+    def __repr__(self) -> str:
+        # Users and passwords stand in URLs.
+        return f"RelaySettings(networks={self.networks!r}, max_sessions={self.max_sessions})"
 
     def deadline_of(self, kind: DelegationKind) -> float:
         """Seconds for the wallet's answer to a question of this kind."""

@@ -3,9 +3,9 @@
 import asyncio
 from typing import Protocol
 
-from cpython.buffer cimport PyBUF_READ, PyBUF_WRITE
+from cpython.buffer cimport PyBUF_WRITE
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.memoryview cimport PyMemoryView_FromMemory
+from cpython.memoryview cimport PyMemoryView_FromMemory, PyMemoryView_FromObject
 from libc.stdint cimport UINT32_MAX
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
@@ -371,13 +371,14 @@ cdef class PeerTransportBase:
         return 0
 
     cdef int _deliver(self, uint8_t *message, size_t length) except -1:
-        view = PyMemoryView_FromMemory(<char *>message, length, PyBUF_READ)
+        # Of bytes of its own: a slice outlives its view, and this memory is the next read's.
+        view = PyMemoryView_FromObject(PyBytes_FromStringAndSize(<char *>message, length))
         self._in_callback = True
         try:
             try:
                 self._consumer.on_message(message[0] << 8 | message[1], view)
             finally:
-                # The memory belongs to the next read: who keeps the view gets an error, not bytes.
+                # Valid during the call only: who keeps it finds out at once.
                 view.release()
         except Exception as error:
             # A fault of ours in one session must not reach the event loop or another session.

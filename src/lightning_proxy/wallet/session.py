@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final, Protocol, TypeVar
 
 from lightning_proxy.bolt.address import NodeAddress
 from lightning_proxy.bolt.features import DEFAULT_FEATURES, Features
@@ -11,11 +11,17 @@ from lightning_proxy.rpc import Close, Done, Send, SessionInfo, Subscribe
 from lightning_proxy.wallet.events import ReceivedMessage
 from lightning_proxy.wallet.stream import Stream
 
-if TYPE_CHECKING:
-    from lightning_proxy.wallet.client import Wallet
+T = TypeVar("T")
 
 #: Messages that wait for a reader; of more, the oldest go.
 _MAX_WAITING: Final = 512
+
+
+class Relay(Protocol):
+    """Whom a wallet asks."""
+
+    async def request(self, method: str, params: Any, kind: type[T]) -> T:
+        """The result of a method of the signing channel's, as `kind`."""
 
 
 class Session:
@@ -26,13 +32,13 @@ class Session:
     """
 
     def __init__(
-        self, wallet: "Wallet", session_id: str, peer: NodeAddress, own_init: Init | None = None
+        self, relay: Relay, session_id: str, peer: NodeAddress, own_init: Init | None = None
     ) -> None:
         self.id = session_id
         self.peer = peer
         self.peer_init: Init | None = None
         self.own_init = own_init
-        self._wallet = wallet
+        self._relay = relay
         self._messages: Stream[ReceivedMessage] = Stream(_MAX_WAITING)
         self._closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -48,7 +54,7 @@ class Session:
     async def send(self, message: Message | bytes) -> None:
         """Send the peer a message, as an object or as its bytes with the type in front."""
         data = message.encode() if isinstance(message, Message) else message
-        await self._wallet.request("send", Send(self.id, data.hex()), Done)
+        await self._relay.request("send", Send(self.id, data.hex()), Done)
 
     async def subscribe(self, *, raw: bool = True, short_channel_ids: tuple[int, ...] = ()) -> None:
         """Ask for every message (`raw`), or for those about the wallet's channels only.
@@ -56,11 +62,11 @@ class Session:
         `short_channel_ids` name channels whose `channel_update`s are wanted even without `raw`.
         """
         params = Subscribe(self.id, raw, list(short_channel_ids))
-        await self._wallet.request("subscribe", params, SessionInfo)
+        await self._relay.request("subscribe", params, SessionInfo)
 
     async def close(self) -> None:
         """Ask the relay to close the connection; `closed()` tells when it is."""
-        await self._wallet.request("close", Close(self.id), Done)
+        await self._relay.request("close", Close(self.id), Done)
 
     async def closed(self) -> str:
         """Wait until the session is over; returns why.

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 from lightning_proxy import rpc
 from lightning_proxy.bolt.channel import Channel
@@ -21,10 +21,8 @@ from lightning_proxy.wallet.keys import WalletKeys
 from lightning_proxy.wallet.policy import CHANNEL_TYPES, ChannelType, Policy
 from lightning_proxy.wallet.record import Ledger, Record
 from lightning_proxy.wallet.request import ChannelKeysRequest, Refusal
+from lightning_proxy.wallet.session import Relay
 from lightning_proxy.wallet.steps import HTLC_MINIMUM_MSAT
-
-if TYPE_CHECKING:
-    from lightning_proxy.wallet.client import Wallet
 
 M = TypeVar("M", bound=Message)
 
@@ -33,7 +31,7 @@ _MAX_PEERS: Final = 100
 
 
 async def leave_slots(
-    wallet: "Wallet",
+    relay: Relay,
     record: Record,
     keys: WalletKeys,
     policy: Policy,
@@ -45,7 +43,7 @@ async def leave_slots(
     Raises `PolicyError`, `RecordError`, and what `Wallet.request` raises.
     """
     slots = await make_slots(record, keys, policy, within(policy, wanted), count)
-    return await wallet.request("add_slots", rpc.AddSlots(slots), list[rpc.SlotInfo])
+    return await relay.request("add_slots", rpc.AddSlots(slots), list[rpc.SlotInfo])
 
 
 def within(policy: Policy, wanted: rpc.SlotPolicy) -> rpc.SlotPolicy:

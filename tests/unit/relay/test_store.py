@@ -208,7 +208,8 @@ async def test_state_from_before_there_were_migrations(path: Path) -> None:
         if table not in ("channels", "channel_messages", "sqlite_sequence"):
             database.execute(f"DROP TABLE {table}")
     # As it was then.
-    database.execute("ALTER TABLE channels DROP COLUMN failure")
+    for column in ("failure", "broadcast"):
+        database.execute(f"ALTER TABLE channels DROP COLUMN {column}")
     database.close()
     async with stored(path) as store:
         assert await store.some_channels(WALLET, b"", 100) == [channel()]

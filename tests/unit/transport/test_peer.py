@@ -474,3 +474,31 @@ async def test_a_peer_that_does_not_read_is_cut_off_after_close(recorder: Record
     peer.close("bye")
     assert await recorder.wait_closed() == "bye"
     far.writer.transport.abort()
+
+
+@pytest.mark.parametrize("size", [40, 5_000, 65_535])
+async def test_what_is_kept_of_a_view_stays_what_it_was(size: int) -> None:
+    """A slice outlives the view, and whatever is read next must not shine through it."""
+
+    class Keeper(Recorder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.slices: list[memoryview] = []
+
+        def on_message(self, type_: int, view: memoryview) -> None:
+            self.slices += (view[2:], view.cast("B"), memoryview(view)[-20:])
+            super().on_message(type_, view)
+
+    keeper = Keeper()
+    peer, far = await connect(keeper)
+    peer.start(CipherState(KEY_OUT, CHAINING_KEY), CipherState(KEY_IN, CHAINING_KEY))
+    sent = [bytes([1, 1]) + bytes([number]) * (size - 2) for number in range(1, 9)]
+    for count, message in enumerate(sent, 1):
+        await far.write(far.sending.seal(message))
+        await keeper.wait_messages(count)
+    kept = [bytes(each) for each in keeper.slices]
+    assert kept == [part for each in sent for part in (each[2:], each, each[-20:])]
+    peer.abort("done")
+    await keeper.wait_closed()
+    far.writer.transport.abort()
+    assert [bytes(each) for each in keeper.slices] == kept

@@ -99,6 +99,23 @@ async def test_channels_by_the_relay(
 
 
 @pytest.mark.parametrize(
+    ("flag", "variable", "value"),
+    [
+        ("--chain", "LIGHTNING_PROXY_WALLET_CHAIN", "esplora+http://a:x7-secret@127.0.0.1:1"),
+        ("--token", "LIGHTNING_PROXY_TOKEN", "x7-secret"),
+    ],
+)
+async def test_a_secret_among_the_arguments_is_told(
+    wallet: dict[str, str], flag: str, variable: str, value: str
+) -> None:
+    _, _, err = await run("channels", flag, value, **wallet)
+    assert err.startswith(f"Warning: {flag}: It stands in the list of processes")
+    assert f"set {variable} instead" in err
+    _, _, err = await run("channels", **wallet, **{variable: value})
+    assert "Warning" not in err
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "hint"),
     [
         (["channels", "--chain", "gopher://nowhere"], 2, "--chain"),

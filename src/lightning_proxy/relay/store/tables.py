@@ -39,6 +39,9 @@ channels: Final = Table(
     Column("created", Float, nullable=False),
     #: Why it failed; null while it lives. It is not gone on with, and not forgotten.
     Column("failure", String),
+    #: Since when its funding transaction is being published (Unix seconds); null once it was seen
+    #: there, or its wallet told that it is given up.
+    Column("broadcast", Float),
 )
 channel_messages: Final = Table(
     "channel_messages",
