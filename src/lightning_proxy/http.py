@@ -1,4 +1,4 @@
-"""What is called over HTTP: within one time limit, with answers of a bounded size.
+"""What is called over HTTP: in one time limit, answers bounded, and no redirect followed.
 
 A server may close an idle connection at the moment at which it is used again. A request that was
 never answered on such a one goes once more, on a fresh one: it was lost, and not refused.
@@ -113,3 +113,24 @@ async def _note_use(
     _: aiohttp.ClientSession, use: SimpleNamespace, __: aiohttp.TraceConnectionReuseconnParams
 ) -> None:
     use.trace_request_ctx.is_again = True
+
+
+def refusing_redirects() -> aiohttp.TraceConfig:
+    """For sessions that follow none, where a request can't say so itself (a websocket's can't).
+
+    They raise `ClientResponseError` with the redirect's status. A redirect would have us ask
+    whatever only this machine reaches.
+    """
+
+    async def refuse(
+        _: aiohttp.ClientSession, __: SimpleNamespace, sent: aiohttp.TraceRequestRedirectParams
+    ) -> None:
+        response = sent.response
+        response.close()
+        raise aiohttp.ClientResponseError(
+            response.request_info, response.history, status=response.status
+        )
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(refuse)
+    return trace

@@ -1,5 +1,6 @@
 """What a wallet may ask on its websocket, once it has authenticated: a method, a handler each."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
@@ -300,9 +301,13 @@ class _DeviceMethods:
 
 
 async def kept(work: Awaitable[T]) -> T:
-    """What has to be on the disk before the wallet is told that it is."""
+    """What has to be on the disk before the wallet is told that it is.
+
+    Who hangs up meanwhile doesn't break it off: a database that is cancelled at work loses its
+    connection, and one in memory all that it has.
+    """
     try:
-        return await work
+        return await asyncio.shield(work)
     except StoreError:
         raise RpcError(
             ErrorCode.UNAVAILABLE,

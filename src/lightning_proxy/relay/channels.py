@@ -263,8 +263,13 @@ class SessionChannels:
         if self._loading:
             self._failed_early.add(channel_id)
         channel = self._by_id.get(channel_id)
-        if channel is not None and channel.state in SIGNED:
+        if channel is None:
+            return
+        if channel.state in SIGNED:
             self._end(channel, "this wallet failed it")
+        else:
+            # The peer has its word already.
+            self._drop(channel, [])
 
     def _spent(self, channel: Channel) -> None:
         self._end(channel, "its funding output was spent: it is being closed on the chain")

@@ -68,7 +68,8 @@ async def test_a_channel_opens_though_the_wallet_restarts_at_every_step(
     await opening.reestablish()
     wallet.restart()
     ready = await opening.ready(opening.signed)
-    assert ready.second_per_commitment_point == KEYS.channel(0).per_commitment_point(1).hex()
+    secrets = KEYS.channel(0, (await wallet.stored()).salt)
+    assert ready.second_per_commitment_point == secrets.per_commitment_point(1).hex()
     await opening.reestablish(opening.signed, opening.peer_ready())
     assert await state(wallet) is ChannelState.READY
     assert opening.peer.channel.state is ChannelState.READY

@@ -48,7 +48,8 @@ def by_hand(approve: Approve, record: Record) -> KeySigner:
 
 async def test_an_answer_has_fresh_keys_and_the_limits(record: Record) -> None:
     answer = await KeySigner(KEYS, POLICY, record).channel_keys(request())
-    points = KEYS.channel(0).points()
+    (stored,) = await record.channels()
+    points = KEYS.channel(0, stored.salt).points()
     assert answer == ChannelKeys(
         funding_pubkey=points.funding_pubkey.hex(),
         revocation_basepoint=points.revocation_basepoint.hex(),
