@@ -253,7 +253,7 @@ class Wallet:
         await self.request("open_channel", OpenChannel(session_id, message.hex()), Done)
 
     async def update_channel(self, update: UpdateChannel) -> None:
-        """Move a channel of this wallet's own accord; what the record has of it is the authority."""
+        """Move a channel of this wallet's own accord; all of it is in the record already."""
         await self.request("update_channel", update, Done)
 
     async def channels(self) -> list[ChannelInfo]:

@@ -1,4 +1,4 @@
-"""What an owner does with the money in channels: asks for some, pays, and looks at what there is."""
+"""What an owner does with the money in channels: asks for some, pays, sees what there is."""
 
 import asyncio
 import secrets
@@ -336,14 +336,20 @@ class Purse:
         except ChainError:
             return
         limits = Limits.of(self._moves.policy)
+        opened = [
+            (stored, session_id)
+            for stored, snapshot in await self._ready()
+            if snapshot.role is Role.OPENER
+            and (session_id := self._connected(stored.peer)) is not None
+        ]
 
         def work(ledger: Ledger) -> list[int]:
             book, changed = Book(ledger), []
-            for live in book.lives():
-                snapshot = live.snapshot
-                feerate = limits.new_feerate(snapshot.theirs.latest.state.feerate_per_kw, estimate)
-                is_ours = snapshot.role is Role.OPENER and live.lost is None
-                if feerate is not None and is_ours:
+            for stored, session_id in opened:
+                live = rounds.begin(book, stored, session_id)
+                current = live.snapshot.theirs.latest.state.feerate_per_kw
+                feerate = limits.new_feerate(current, estimate)
+                if feerate is not None and live.lost is None:
                     book.update(replace(live, feerate=feerate))
                     changed.append(live.index)
             return changed

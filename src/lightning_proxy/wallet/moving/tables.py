@@ -367,7 +367,8 @@ def _invoice(row: tuple[Any, ...]) -> StoredInvoice:
 
 def _payment(row: tuple[Any, ...]) -> StoredPayment:
     tried = Attempt(*row[6:9])
-    payment = StoredPayment(*row[:6], tried, *row[9:])
+    fields = [*row[:6], tried, *row[9:]]
+    payment = StoredPayment(*fields)
     return replace(payment, status=PaymentStatus(payment.status), removal=_removal(row[12]))
 
 
