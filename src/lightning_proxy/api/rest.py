@@ -13,7 +13,7 @@ from lightning_proxy.networks import block_of
 from lightning_proxy.relay import Relay
 from lightning_proxy.relay.shares import Owner
 from lightning_proxy.rpc import DirectionState, ErrorCode, RpcError, decode_params
-from lightning_proxy.rpc.types import ActOne, ActThree, ActTwo, Id, Key, Message, PeerAddress
+from lightning_proxy.rpc.words import ActOne, ActThree, ActTwo, Id, Key, Message, PeerAddress
 
 T = TypeVar("T")
 

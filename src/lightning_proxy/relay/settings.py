@@ -22,6 +22,8 @@ _DEADLINES = {
     DelegationKind.CHANNEL_READY: 3600.0,
     DelegationKind.REESTABLISH: 55.0,
     DelegationKind.UNKNOWN_CHANNEL: 3600.0,
+    # Peers wait 60 s for a `revoke_and_ack`.
+    DelegationKind.COMMITMENT: 55.0,
 }
 
 

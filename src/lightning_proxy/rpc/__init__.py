@@ -46,6 +46,7 @@ from lightning_proxy.rpc.frames import (
     MAX_FRAME_TO_RELAY,
     MAX_FRAME_TO_WALLET,
     MAX_SENTENCE,
+    MOVES_BYTES,
     PAGE_BYTES,
     PAGE_GOAL,
 )
@@ -82,6 +83,7 @@ from lightning_proxy.rpc.lists import (
     WakeTargetPage,
     WakeTargets,
 )
+from lightning_proxy.rpc.moves import MAX_UNHEARD, Commitment, Fence, UpdateChannel
 from lightning_proxy.rpc.types import (
     ANSWERS,
     FIRST_KINDS,
@@ -110,7 +112,6 @@ from lightning_proxy.rpc.types import (
     HandshakeDone,
     OpenChannel,
     PeerMessage,
-    Position,
     PresencePolicy,
     Reestablish,
     Rejected,
@@ -121,6 +122,7 @@ from lightning_proxy.rpc.types import (
     Voided,
     WalletSettings,
 )
+from lightning_proxy.rpc.words import Position
 
 #: The websocket's path and subprotocol.
 PATH = "/v1/wallet"
@@ -138,6 +140,8 @@ __all__ = [
     "MAX_FRAME_TO_WALLET",
     "MAX_SAFE",
     "MAX_SENTENCE",
+    "MAX_UNHEARD",
+    "MOVES_BYTES",
     "NOTIFICATIONS",
     "PAGE_BYTES",
     "PAGE_GOAL",
@@ -161,6 +165,7 @@ __all__ = [
     "Channels",
     "Close",
     "Closed",
+    "Commitment",
     "Connect",
     "Connected",
     "Delegate",
@@ -175,6 +180,7 @@ __all__ = [
     "Envelope",
     "ErrorCode",
     "ErrorObject",
+    "Fence",
     "FundingCreated",
     "FundingRefused",
     "FundingSeen",
@@ -217,6 +223,7 @@ __all__ = [
     "Subscribe",
     "TakeOver",
     "TestedTargets",
+    "UpdateChannel",
     "Voided",
     "WakeByWebPush",
     "WakeByWebhook",

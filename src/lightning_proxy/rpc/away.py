@@ -6,21 +6,17 @@ from typing import Annotated, Final, TypeAlias
 from msgspec import Meta, Struct
 
 from lightning_proxy.rpc.integers import MAX_SAFE, Amount, Count
-from lightning_proxy.rpc.types import (
-    ChannelKeys,
-    Closed,
+from lightning_proxy.rpc.types import ChannelKeys, Closed, PeerMessage, PresencePolicy, Voided
+from lightning_proxy.rpc.words import (
     FeatureBits,
     Id,
     Key,
     Message,
     NodeId,
     PeerAddress,
-    PeerMessage,
     Point,
     Position,
-    PresencePolicy,
     Sentence,
-    Voided,
 )
 
 #: A URL that a wallet wants called; what may stand in it is checked when it is registered.

@@ -27,6 +27,7 @@ class ErrorCode(Enum):
     SHUTTING_DOWN = ("shutting_down", -32014, 503)
     TOO_LARGE = ("too_large", -32015, 413)
     LEASE_HELD = ("lease_held", -32017, 409)
+    STALE = ("stale", -32018, 409)
     UNAVAILABLE = ("unavailable", -32016, 503)
 
     def __init__(self, code: str, number: int, status: int) -> None:

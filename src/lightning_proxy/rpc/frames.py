@@ -21,6 +21,10 @@ PAGE_BYTES: Final = 640 * 1024
 PAGE_GOAL: Final = 256 * 1024
 #: Bytes of a delegation's `decoded`.
 DECODED_BYTES: Final = 64 * 1024
+#: Bytes of what is said on a channel in one piece, which has to fit either frame.
+MOVES_BYTES: Final = 1024 * 1024
+#: Bytes of a channel's whole state, which depends on what is under way in it.
+SNAPSHOT_BYTES: Final = 256 * 1024
 #: Characters of whatever is said in words.
 MAX_SENTENCE: Final = 1000
 

@@ -5,59 +5,32 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from msgspec import Meta, Struct
 
-from lightning_proxy.rpc.frames import DECODED_BYTES, LIST_BYTES, MAX_SENTENCE, bytes_at_most
-from lightning_proxy.rpc.integers import MAX_SAFE, Amount, Count, Integers
+from lightning_proxy.rpc.frames import DECODED_BYTES, LIST_BYTES, bytes_at_most
+from lightning_proxy.rpc.integers import Amount, Count, Integers
+from lightning_proxy.rpc.moves import Commitment, Fence, Moves, SnapshotBytes
+from lightning_proxy.rpc.words import (
+    U16,
+    U32,
+    ActOne,
+    ActThree,
+    ActTwo,
+    FeatureBits,
+    Id,
+    Key,
+    Message,
+    NodeId,
+    PeerAddress,
+    Point,
+    Position,
+    Script,
+    Sentence,
+    Signature,
+    Transaction,
+    Txid,
+)
 
-# A regular expression's `$` also matches before a final newline; the exact lengths below, and the
-# look-ahead where the length is free, leave no room for one. `{2}` would take twice as long.
-_HEX = r"^(?:[0-9a-f][0-9a-f])*$(?!\n)"
-
-
-def _hex_of(size: int, what: str) -> Meta:
-    digits = 2 * size
-    return Meta(
-        pattern=f"^[0-9a-f]{{{digits}}}$",
-        min_length=digits,
-        max_length=digits,
-        description=f"{what}, hex",
-    )
-
-
-#: A session's or delegation's id: 128 unguessable bits.
-Id = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$", min_length=32, max_length=32)]
-NodeId = Annotated[str, _hex_of(33, "a node id (compressed public key, 33 bytes)")]
-Point = Annotated[str, _hex_of(33, "a compressed point, 33 bytes")]
-Key = Annotated[str, _hex_of(32, "32 bytes")]
-Signature = Annotated[str, _hex_of(64, "an ECDSA signature as messages carry it, 64 bytes")]
-#: Hash and index stand as in `funding_created`; explorers print a transaction's id reversed.
-Txid = Annotated[str, _hex_of(32, "a transaction's id, its bytes as in Lightning messages")]
-#: BOLT 2 has no bound; 400,000 bytes are what Bitcoin's nodes relay.
-Transaction = Annotated[
-    str,
-    Meta(pattern=_HEX, min_length=120, max_length=800_000, description="a transaction, hex"),
-]
-ActOne = Annotated[str, _hex_of(50, "BOLT 8 act one, 50 bytes")]
-ActTwo = Annotated[str, _hex_of(50, "BOLT 8 act two, 50 bytes")]
-ActThree = Annotated[str, _hex_of(66, "BOLT 8 act three, 66 bytes")]
-#: A whole Lightning message with its type, 2 to 65,535 bytes (BOLT #8: the length is 16 bits).
-Message = Annotated[
-    str,
-    Meta(pattern=_HEX, min_length=4, max_length=131_070, description="a Lightning message, hex"),
-]
-Script = Annotated[str, Meta(pattern=_HEX, max_length=200, description="a script, hex")]
-FeatureBits = Annotated[str, Meta(pattern=_HEX, max_length=200, description="a feature map, hex")]
-#: "pubkey@host:port"
-PeerAddress = Annotated[str, Meta(min_length=66, max_length=400)]
-
-#: What is said in words, for people.
-Sentence = Annotated[str, Meta(max_length=MAX_SENTENCE)]
 #: What a peer said, message by message; the relay keeps one of each type that opens a channel.
 Messages = Annotated[list[Message], Meta(max_length=4)]
-#: Where a notification stands in the wallet's inbox: it only grows.
-Position = Annotated[int, Meta(ge=0, le=MAX_SAFE)]
-
-U16 = Annotated[int, Meta(ge=0, le=0xFFFF)]
-U32 = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
 
 
 class SessionState(StrEnum):
@@ -87,10 +60,14 @@ class DelegationKind(StrEnum):
     CHANNEL_READY = "channel_ready"  # on enough confirmations
     REESTABLISH = "reestablish"  # on a new connection, for each channel
     UNKNOWN_CHANNEL = "unknown_channel"  # on a message about a channel that the relay lacks
+    COMMITMENT = "commitment"  # on what makes it the wallet's turn in a channel that moves
 
 
 #: Those that wallets of 0.1 know: they can't read a list of deadlines that has others.
-FIRST_KINDS: Final = frozenset(DelegationKind) - {DelegationKind.UNKNOWN_CHANNEL}
+FIRST_KINDS: Final = frozenset(DelegationKind) - {
+    DelegationKind.UNKNOWN_CHANNEL,
+    DelegationKind.COMMITMENT,
+}
 
 
 class Challenge(Struct, frozen=True):
@@ -193,6 +170,7 @@ class Handshake(Struct, frozen=True):
     """wallet → relay: act three, and the transport keys.
 
     `init` is the wallet's own choice of features and networks; without it the relay's default.
+    `commitments`: this wallet answers `commitment`, so that its channels with this peer can move.
     """
 
     session_id: Id
@@ -200,6 +178,7 @@ class Handshake(Struct, frozen=True):
     sending: DirectionState
     receiving: DirectionState
     init: Message | None = None
+    commitments: bool = False
 
     def __repr__(self) -> str:
         return f"Handshake(session_id={self.session_id!r})"
@@ -270,11 +249,13 @@ class Delegate(Struct, frozen=True, kw_only=True):
     #: By the relay's clock; `remaining` says the same in seconds from when this was sent.
     deadline: float
     remaining: float = 0.0
-    messages: Messages
+    messages: Moves
     #: Empty where it would be long.
     decoded: Annotated[list[dict[str, Any]], bytes_at_most(DECODED_BYTES)] = []
     #: With `channel_ready`, where the relay has a chain source.
     funding: FundingSeen | None = None
+    #: With `commitment`: its `messages` are those that come after what the relay's `fence` has.
+    fence: Fence | None = None
 
 
 class ChannelKeys(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -330,13 +311,18 @@ class ChannelReady(Struct, frozen=True, omit_defaults=True):
     alias: Amount | None = None
 
 
-class Reestablish(Struct, frozen=True, kw_only=True):
-    """The answer to `reestablish`: what `channel_reestablish` says (BOLT #2)."""
+class Reestablish(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The answer to `reestablish`: what `channel_reestablish` says (BOLT #2).
+
+    `snapshot` is how a channel that is ready stands by the wallet's record, after the old
+    connection was lost (`bolt.channel.reestablish.disconnected`): the relay goes on from it.
+    """
 
     next_commitment_number: Amount
     next_revocation_number: Amount
     your_last_per_commitment_secret: Key
     my_current_per_commitment_point: Point
+    snapshot: SnapshotBytes | None = None
 
 
 class ChannelKnown(Struct, frozen=True):
@@ -356,6 +342,7 @@ ANSWERS: Final[dict[DelegationKind, type[Struct]]] = {
     DelegationKind.CHANNEL_READY: ChannelReady,
     DelegationKind.REESTABLISH: Reestablish,
     DelegationKind.UNKNOWN_CHANNEL: ChannelKnown,
+    DelegationKind.COMMITMENT: Commitment,
 }
 Answer: TypeAlias = (
     ChannelKeys
@@ -365,6 +352,7 @@ Answer: TypeAlias = (
     | ChannelReady
     | Reestablish
     | ChannelKnown
+    | Commitment
 )
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         HandshakeFailed,
         KeystoreError,
         OriginMismatch,
+        PaymentError,
         PolicyError,
         RecordError,
         RelayError,
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
         FundingChange,
         FundingChanged,
         MessageReceived,
+        PaymentFailed,
+        PaymentReceived,
+        PaymentSent,
         PeerConnected,
         PeerUnreachable,
         ReceivedMessage,
@@ -42,12 +46,15 @@ if TYPE_CHECKING:
     )
     from lightning_proxy.wallet.funding import Funder, FundingWanted
     from lightning_proxy.wallet.keys import WalletKeys
+    from lightning_proxy.wallet.moving.balances import Balances
+    from lightning_proxy.wallet.moving.purse import Payment
     from lightning_proxy.wallet.policy import Policy
     from lightning_proxy.wallet.record import Record
     from lightning_proxy.wallet.reference import ReferenceWallet
     from lightning_proxy.wallet.request import (
         ChannelKeysRequest,
         ChannelReadyRequest,
+        CommitmentRequest,
         FundingCreatedRequest,
         FundingSignedRequest,
         FundingTransactionRequest,
@@ -62,11 +69,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Answered",
     "Backoff",
+    "Balances",
     "ChannelError",
     "ChannelKeysRequest",
     "ChannelOpened",
     "ChannelProblem",
     "ChannelReadyRequest",
+    "CommitmentRequest",
     "ConnectionLost",
     "DelegationReceived",
     "Disconnected",
@@ -86,6 +95,11 @@ __all__ = [
     "MessageReceived",
     "OriginMismatch",
     "OwnChain",
+    "Payment",
+    "PaymentError",
+    "PaymentFailed",
+    "PaymentReceived",
+    "PaymentSent",
     "PeerConnected",
     "PeerUnreachable",
     "Policy",
@@ -124,6 +138,7 @@ __getattr__ = exporting(
             "HandshakeFailed",
             "KeystoreError",
             "OriginMismatch",
+            "PaymentError",
             "PolicyError",
             "RecordError",
             "RecordOutdated",
@@ -142,6 +157,9 @@ __getattr__ = exporting(
             "FundingChange",
             "FundingChanged",
             "MessageReceived",
+            "PaymentFailed",
+            "PaymentReceived",
+            "PaymentSent",
             "PeerConnected",
             "PeerUnreachable",
             "ReceivedMessage",
@@ -155,12 +173,15 @@ __getattr__ = exporting(
             "FundingWanted",
         ),
         "keys": ("WalletKeys",),
+        "moving.balances": ("Balances",),
+        "moving.purse": ("Payment",),
         "policy": ("Policy",),
         "record": ("Record",),
         "reference": ("ReferenceWallet",),
         "request": (
             "ChannelKeysRequest",
             "ChannelReadyRequest",
+            "CommitmentRequest",
             "FundingCreatedRequest",
             "FundingSignedRequest",
             "FundingTransactionRequest",

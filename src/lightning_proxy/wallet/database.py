@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from lightning_proxy.wallet.errors import RecordError
+from lightning_proxy.wallet.moving.schema import SCHEMA as MOVING
 
 _APPLICATION_ID: Final = 0x4C505752  # "LPWR"
-_VERSION: Final = 4
+_VERSION: Final = 5
 #: Seconds to wait for another process that is writing.
 _BUSY_TIMEOUT: Final = 5.0
 
@@ -87,6 +88,7 @@ CREATE TABLE peers (
     address TEXT NOT NULL
 ) STRICT""",
     _SLOTS,
+    *MOVING,
     f"PRAGMA application_id = {_APPLICATION_ID}",
     f"PRAGMA user_version = {_VERSION}",
 )
@@ -104,13 +106,15 @@ INSERT INTO answers SELECT sequence, delegation_id, kind, digest, session_id, pe
     "DROP TABLE old_wallet",
     "DROP TABLE old_answers",
 )
+#: Version 4 had no channel that moved.
+_FROM_VERSION_4: Final = (*MOVING, f"PRAGMA user_version = {_VERSION}")
 #: Version 3 had no salts, and no word of what failed.
 _SINCE_VERSION_3: Final = (
     "ALTER TABLE wallet ADD COLUMN outdated TEXT",
     "ALTER TABLE channels ADD COLUMN salt BLOB",
     "ALTER TABLE channels ADD COLUMN session_id TEXT",
     "ALTER TABLE channels ADD COLUMN failure TEXT",
-    f"PRAGMA user_version = {_VERSION}",
+    *_FROM_VERSION_4,
 )
 _FROM_VERSION_3: Final = ("ALTER TABLE slots ADD COLUMN salt BLOB", *_SINCE_VERSION_3)
 #: Version 2 left no answers in advance.
@@ -201,6 +205,8 @@ def _bring_up_to_date(database: sqlite3.Connection) -> None:
                 _execute_all(database, _FROM_VERSION_2)
             case 3:
                 _execute_all(database, _FROM_VERSION_3)
+            case 4:
+                _execute_all(database, _FROM_VERSION_4)
 
 
 def _version_of(database: sqlite3.Connection) -> int:

@@ -5,8 +5,10 @@ from typing import Any, Final
 import msgspec
 
 from lightning_proxy.bolt.features import Features
-from lightning_proxy.bolt.messages import to_dict
+from lightning_proxy.bolt.messages import name_of, to_dict
 from lightning_proxy.rpc import (
+    Answer,
+    Commitment,
     DelegationKind,
     FundingRefused,
     LeaseLost,
@@ -26,6 +28,9 @@ from lightning_proxy.wallet.events import (
     FundingChanged,
     FundingNotTaken,
     MessageReceived,
+    PaymentFailed,
+    PaymentReceived,
+    PaymentSent,
     PeerConnected,
     PeerUnreachable,
     Reconnected,
@@ -49,6 +54,7 @@ _ASKED: Final = {
     "relay",
     DelegationKind.REESTABLISH: "Connected to {peer} again: where does our channel stand?",
     DelegationKind.UNKNOWN_CHANNEL: "{peer} goes on with a channel that the relay doesn't have",
+    DelegationKind.COMMITMENT: "The channel with {peer} moves: it is our turn",
 }
 _ANSWERED: Final = {
     DelegationKind.CHANNEL_KEYS: "Accepted the channel of {peer}",
@@ -59,6 +65,7 @@ _ANSWERED: Final = {
     DelegationKind.CHANNEL_READY: "Our side of the channel with {peer} is ready",
     DelegationKind.REESTABLISH: "Told {peer} where our channel stands",
     DelegationKind.UNKNOWN_CHANNEL: "This wallet has that channel with {peer}",
+    DelegationKind.COMMITMENT: "Took our turn in the channel with {peer}",
 }
 #: What an owner is to know whose record lacks something.
 OLD_COPY: Final = (
@@ -84,7 +91,7 @@ def describe(event: Event) -> tuple[dict[str, Any], list[str]]:
             value = {
                 "event": "answered",
                 **_about(request),
-                "answer": msgspec.to_builtins(answer),
+                "answer": _shown(answer),
             }
             sentence = _ANSWERED[request.kind].format(peer=short(request.peer)) + "."
         case Refused(delegation_id, reason):
@@ -118,6 +125,8 @@ def describe(event: Event) -> tuple[dict[str, Any], list[str]]:
             sentence = "The relay is there again."
         case SessionLost() | SlotUsed() | LeaseLost():
             return _while_away(event)
+        case PaymentReceived() | PaymentSent() | PaymentFailed():
+            return _about_a_payment(event)
         case _:
             return _about_a_channel(event)
     return value, [sentence]
@@ -186,6 +195,34 @@ def _about_a_channel(
             value = {"event": "peer_unreachable", "peer": peer.hex(), "reason": reason}
             sentence = f"{short(peer)} can't be reached: {reason} Trying again."
     return value, [sentence]
+
+
+def _about_a_payment(
+    event: PaymentReceived | PaymentSent | PaymentFailed,
+) -> tuple[dict[str, Any], list[str]]:
+    value: dict[str, Any] = {
+        "payment_hash": event.payment_hash.hex(),
+        "amount_msat": event.amount_msat,
+    }
+    amount = sat(event.amount_msat)
+    match event:
+        case PaymentReceived(description=description):
+            value = {"event": "payment_received", **value, "description": description}
+            return value, [f"Received {amount} sat."]
+        case PaymentSent(preimage=preimage):
+            value = {"event": "payment_sent", **value, "preimage": preimage.hex()}
+            return value, [f"Paid {amount} sat."]
+        case PaymentFailed(reason=reason):
+            value = {"event": "payment_failed", **value, "reason": reason}
+    return value, [f"The payment of {amount} sat failed: {reason}. The money is back."]
+
+
+def _shown(answer: Answer) -> Any:
+    """Of what moves a channel only the names: there are secrets among it."""
+    if isinstance(answer, Commitment):
+        names = [name_of(int(message[:4], 16)) for message in answer.messages]
+        return {"heard": answer.heard, "messages": names}
+    return msgspec.to_builtins(answer)
 
 
 def _not_taken(who: str, channel_id: str, reason: str, final: bool) -> str:

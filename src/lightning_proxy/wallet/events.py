@@ -159,6 +159,33 @@ class RecordOutdated:
 
 
 @dataclass(frozen=True, slots=True)
+class PaymentReceived:
+    """An invoice was paid, and the money is this wallet's: its HTLC is gone for good."""
+
+    payment_hash: bytes
+    amount_msat: int
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentSent:
+    """The payee took a payment: the preimage proves it."""
+
+    payment_hash: bytes
+    amount_msat: int
+    preimage: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentFailed:
+    """A payment did not arrive and never will; the money is back."""
+
+    payment_hash: bytes
+    amount_msat: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class PeerConnected:
     """The wallet has connected to a peer again, by itself, because it has channels with it."""
 
@@ -193,6 +220,9 @@ Event: TypeAlias = (
     | ChannelOpened
     | ChannelProblem
     | RecordOutdated
+    | PaymentReceived
+    | PaymentSent
+    | PaymentFailed
     | PeerConnected
     | PeerUnreachable
 )

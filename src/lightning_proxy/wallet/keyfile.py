@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from lightning_proxy.rpc.types import NodeId
+from lightning_proxy.rpc.words import NodeId
 from lightning_proxy.wallet.errors import KeystoreError
 
 SEED_SIZE: Final = 32

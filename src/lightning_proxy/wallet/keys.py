@@ -132,6 +132,22 @@ class WalletKeys(_Secret):
             }
         )
 
+    def payment(self, salt: bytes) -> tuple[bytes, bytes]:
+        """The preimage and the payment secret (32 bytes each) of the invoice with this salt."""
+        preimage, secret = (
+            HKDF(self._seed, 32, _SALT, SHA256, context=f"payment/{salt.hex()}/{name}".encode())
+            for name in ("preimage", "payment_secret")
+        )
+        return preimage, secret
+
+    def ecdh(self, point: bytes) -> bytes:
+        """What the node shares with the owner of this point (33 bytes): for onions (BOLT #4)."""
+        return PrivateKey(self._node_secret).ecdh(point)
+
+    def sign_recoverable(self, data: bytes) -> bytes:
+        """The node's signature of an invoice's data: 65 bytes, of its SHA-256 (BOLT #11)."""
+        return PrivateKey(self._node_secret).sign_recoverable(data)
+
     def private_keys(
         self, channels: Iterable[int] = (), salt: bytes | None = None
     ) -> Iterator[tuple[str, bytes]]:

@@ -11,7 +11,7 @@ from lightning_proxy.bolt.features import Feature, Features
 from lightning_proxy.bolt.messages import AcceptChannel, OpenChannel
 from lightning_proxy.bolt.opening import LARGE_CHANNEL_SAT, MAXIMUM_TO_SELF_DELAY
 from lightning_proxy.rpc.integers import Amount
-from lightning_proxy.rpc.types import NodeId
+from lightning_proxy.rpc.words import NodeId
 from lightning_proxy.wallet.errors import PolicyError
 from lightning_proxy.wallet.request import ChannelKeysRequest, Refusal, chain_of
 
@@ -77,6 +77,14 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     #: shows the funding, it counts as ours only where the owner says so.
     trust_relay_for_push: bool = False
     approve_by_hand: bool = False
+    #: What HTLCs may come to in a channel that are too small for an output: nothing on the chain
+    #: would enforce them.
+    max_dust_msat: Amount = 50_000_000
+    #: Blocks that a payment must have left, above the 18 in which a preimage can go to the chain.
+    claim_margin: Annotated[int, Meta(ge=0, le=100)] = 18
+    #: A wallet without a chain source of its own can't know how many are left: the most that it
+    #: takes in one payment.
+    max_unwatched_payment_msat: Amount = 10_000_000
 
     def __post_init__(self) -> None:
         for chain in self.chains:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import msgspec
 
@@ -289,6 +289,16 @@ class Ledger:
     def _execute(self, statement: str, values: tuple[object, ...]) -> None:
         self._connection.execute(statement, values)
         self.changed = True
+
+    # ---- for the rooms that have tables of their own ----
+
+    def query(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        """All rows that a statement finds."""
+        return self._connection.execute(statement, values).fetchall()
+
+    def execute(self, statement: str, values: tuple[object, ...]) -> None:
+        """Change something."""
+        self._execute(statement, values)
 
 
 #: Makes an answer: reads and writes what it rests on, and returns the channel's index and the

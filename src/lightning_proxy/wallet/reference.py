@@ -13,7 +13,7 @@ import structlog
 
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.errors import BoltError
-from lightning_proxy.bolt.messages import Error, Init
+from lightning_proxy.bolt.messages import ChannelReestablish, ChannelUpdate, Error, Init, Message
 from lightning_proxy.chain import open_source
 from lightning_proxy.rpc import (
     ANSWERS,
@@ -50,6 +50,10 @@ from lightning_proxy.wallet.funding import Funder
 from lightning_proxy.wallet.held import HeldOpenings
 from lightning_proxy.wallet.keys import WalletKeys
 from lightning_proxy.wallet.lists import every
+from lightning_proxy.wallet.moving.balances import Balances
+from lightning_proxy.wallet.moving.moves import Moves
+from lightning_proxy.wallet.moving.purse import DEFAULT_EXPIRY, Payment, Purse
+from lightning_proxy.wallet.moving.tables import StoredInvoice
 from lightning_proxy.wallet.offer import Offer, offer_channel
 from lightning_proxy.wallet.policy import ChannelType, Policy
 from lightning_proxy.wallet.record import Record, StoredChannel
@@ -62,6 +66,8 @@ _log = structlog.get_logger()
 
 #: Seconds between two looks at a funding output that a question waits for.
 _ASK_AGAIN: Final = 2.0
+#: Seconds between two looks at what the chain asks for.
+_FEES_AGAIN: Final = 600.0
 #: Questions that may be open at once, and more.
 _MAX_ASKED: Final = 1024
 #: How a relay says that another of the wallet's sockets settled a question.
@@ -86,6 +92,9 @@ class ReferenceWallet:
     client: Wallet
     record: Record
     channels: WalletChannels
+    moves: Moves
+    #: What an owner does with the money in channels.
+    purse: Purse
     #: The wallet's own view of the chain, where it has one.
     chain: OwnChain | None
 
@@ -160,6 +169,10 @@ class ReferenceWallet:
                 )
             )
             stack.callback(self._held.close)
+            moves = self.moves = signer.moves
+            self.purse = Purse(moves, self.chain, self._session_with)
+            moves.attach(self._tell, self.client.update_channel)
+            stack.push_async_callback(moves.close)
             stack.push_async_callback(self._stop_tasks)
             self._stack = stack.pop_all()
         return self
@@ -270,12 +283,39 @@ class ReferenceWallet:
             return self._policy.chains[0]
         raise ChannelError("Say on which chain: the policy allows several.")
 
+    async def create_invoice(
+        self, amount_msat: int | None, description: str = "", *, expiry: int = DEFAULT_EXPIRY
+    ) -> StoredInvoice:
+        """As `Purse.create_invoice`."""
+        return await self.purse.create_invoice(amount_msat, description, expiry=expiry)
+
+    async def pay(self, invoice: str, amount_msat: int | None = None) -> Payment:
+        """As `Purse.pay`."""
+        return await self.purse.pay(invoice, amount_msat)
+
+    async def payments(self) -> list[Payment]:
+        """As `Purse.payments`."""
+        return await self.purse.payments()
+
+    async def balances(self) -> dict[bytes, Balances]:
+        """As `Purse.balances`."""
+        return await self.purse.balances()
+
+    def _session_with(self, node_id: bytes) -> str | None:
+        session = self.client.session_with(node_id)
+        return None if session is None or session.peer_init is None else session.id
+
+    def _tell(self, event: Event) -> None:
+        self.purse.note(event)
+        self.client.emit(event)
+
     async def watch(self) -> AsyncGenerator[Event, None]:
         """The wallet's main loop: does what events call for, and hands each on to be shown.
 
         Ends with the wallet; raises the `WalletError` by which it ended.
         """
         self._run_errand(self._resume)
+        self._run_errand(self._mind_fees)
         async for event in self.client.events():
             told = await self._what_happened(event)
             if told is not None:
@@ -327,7 +367,7 @@ class ReferenceWallet:
             case MessageReceived():
                 message = event.received.message
                 if message is not None and event.peer is not None:
-                    await self.channels.received(event.peer, event.received.raw, message)
+                    await self._hear(event.session_id, event.peer, event.received.raw, message)
             case DelegationReceived(request):
                 # A session that is over by now has nothing to add.
                 with suppress(KeyError):
@@ -346,6 +386,15 @@ class ReferenceWallet:
             case Voided() | Rejected() | SessionLost():
                 self._run_errand(self._look_for_the_lost)
 
+    async def _hear(self, session_id: str, peer: bytes, raw: bytes, message: Message) -> None:
+        match message:
+            case ChannelReestablish():
+                if await self.moves.reestablished(session_id, peer, raw, message):
+                    return
+            case ChannelUpdate():
+                await self.purse.hear_update(peer, raw, message)
+        await self.channels.received(peer, raw, message)
+
     async def _resume(self) -> None:
         """The relay is there (again): what came meanwhile, and whom it is no longer connected to.
 
@@ -355,7 +404,14 @@ class ReferenceWallet:
             await self.catch_up()
         except (ConnectionLost, RelayError) as error:
             _log.info("not_caught_up", reason=str(error))
+        await self.moves.go_on()
         await self._reconnect_all()
+
+    async def _mind_fees(self) -> None:
+        """Commitments that pay too little are worth nothing when they are needed."""
+        while self.chain is not None:
+            await asyncio.sleep(_FEES_AGAIN)
+            await self.purse.look_at_fees()
 
     async def _take_what_came(self) -> list[ChannelInfo]:
         """What the peers said meanwhile, and which openings the relay has lost."""

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from lightning_proxy import rpc
-from lightning_proxy.rpc.types import Id, Key, Message, NodeId
+from lightning_proxy.rpc.words import Id, Key, Message, NodeId
 
 KEYS = {"key": "11" * 32, "nonce": 0, "chaining_key": "22" * 32}
 
