@@ -11,6 +11,7 @@ from lightning_proxy import rpc
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.messages import ChannelReestablish
 from lightning_proxy.chain import ChainError
+from lightning_proxy.wallet import steps
 from lightning_proxy.wallet.confirmations import OwnChain
 from lightning_proxy.wallet.errors import ConnectionLost, RelayError
 from lightning_proxy.wallet.events import ChannelProblem, Event
@@ -95,13 +96,17 @@ class Moves:
                 return answer
 
     async def reestablish(self, request: Request) -> rpc.Reestablish | None:
-        """Where a channel that is ready stands; None for one that is not."""
+        """Where a channel that is ready stands; None for one that is not.
+
+        Raises `BoltError`, `Refusal` and `RecordError`.
+        """
 
         def work(ledger: Ledger) -> rpc.Reestablish | None:
+            # What the peer repeats of the opening must be what it had said.
+            stored, channel = steps.funded(ledger, request)
+            ledger.extend(stored, channel)
             try:
-                return rounds.reestablish(
-                    Book(ledger), _funded(ledger, request), request.session_id
-                )
+                return rounds.reestablish(Book(ledger), stored, request.session_id)
             except NotReady:
                 return None
 
