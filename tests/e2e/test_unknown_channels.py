@@ -171,6 +171,9 @@ async def test_what_waits_for_its_turn_is_bounded(wallet: RawWallet, peer: Scrip
     for _ in range(20):
         long = Shutdown(channel_id=secrets.token_bytes(32), scriptpubkey=bytes(60_000))
         await connection.send(long.encode())
+    # They come by turns: the pong says that all have.
+    await connection.send(ping())
+    assert (await connection.receive())[:2] == b"\x00\x13"
     # Four, and the two that 160,000 bytes have room for.
     for _ in range(6):
         await wallet.refuse(await wallet.event_of("delegate"), "no")
