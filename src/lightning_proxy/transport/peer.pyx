@@ -141,10 +141,10 @@ cdef class Pace:
         return 0
 
     def _go_on(self):
-        cdef size_t turns
+        cdef size_t _turn
         self._scheduled = False
         try:
-            for turns in range(min(TURNS_A_TICK, self._count)):
+            for _turn in range(min(TURNS_A_TICK, self._count)):
                 self._count -= 1
                 self._waiting.popleft()._drain()
         finally:
@@ -636,8 +636,8 @@ class PeerTransport(PeerTransportBase, asyncio.BufferedProtocol):
     socket's: sealed bytes go past it while it has none of its own to write.
 
     Life: connect it by `loop.create_connection`; pass the handshake with `write_raw` and
-    `receive_exactly`; then `start` with the two directions' states. Sessions that share a `pace` take
-    turns, each within its budget. Needs an event loop that
+    `receive_exactly`; then `start` with the two directions' states. Sessions that share a `pace`
+    take turns, each within its budget. Needs an event loop that
     reads when the socket is ready (uvloop, asyncio's selector loops; not Windows' proactor).
     """
 
