@@ -235,6 +235,16 @@ async def test_wallets_from_before_it_was_noted_when_they_came_came_just_now(pat
         assert await WakeStore(database).all() == []
 
 
+async def test_a_wallet_that_ever_had_a_channel_is_no_stranger(where: str) -> None:
+    async with Database(where) as database:
+        await ChannelStore(database).save(channel())
+        await ChannelStore(database).fail(WALLET, PEER, channel().channel_id, "it rains")
+        store = WalletStore(database)
+        await store.seen([WALLET, OTHER_WALLET], 1.0)
+        assert await store.forget(2.0, ()) == [OTHER_WALLET]
+        assert await store.forget(2.0, ()) == []
+
+
 async def test_the_migrations_make_the_tables_that_the_code_knows(where: str) -> None:
     async with Database(where) as database, database.transaction() as connection:
 
