@@ -73,16 +73,20 @@ def channel(request: pytest.FixtureRequest, channel_type: bytes) -> Channel:
 
 def test_a_payment_received_takes_three_rounds(channel: Channel) -> None:
     relay, peer = channel.relay, channel.peer
+
+    def is_its_turn() -> bool:
+        return relay.is_wallets_turn
+
     channel.hear(peer.add(50_000_000, HASH))
     # An update alone is nobody's turn: its signature is yet to come.
-    assert not relay.is_wallets_turn
+    assert not is_its_turn()
     channel.hear(peer.commitment_signed())
-    assert relay.is_wallets_turn
+    assert is_its_turn()
     assert len(relay.unheard) == 2
     assert [decode(raw).NAME for raw in channel.ask()] == ["revoke_and_ack", "commitment_signed"]
-    assert not relay.is_wallets_turn
+    assert not is_its_turn()
     channel.hear(peer.revoke_and_ack())
-    assert relay.is_wallets_turn
+    assert is_its_turn()
     channel.wallet.hear(relay.fence, relay.unheard)
     channel.wallet.say(channel.fulfil(channel.wallet.mover, 0))
     assert [decode(raw).NAME for raw in channel.ask()] == [
