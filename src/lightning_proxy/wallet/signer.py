@@ -198,7 +198,10 @@ class KeySigner:
     async def reestablish(self, request: ReestablishRequest) -> rpc.Reestablish:
         """Where the record stands."""
 
-        moving = await self.moves.reestablish(request)
+        try:
+            moving = await self.moves.reestablish(request)
+        except BoltError as error:
+            raise Refusal(str(error)) from None
         if moving is not None:
             return moving
 

@@ -152,10 +152,10 @@ class Moved:
         if self.peer.snapshot.owes_revocation:
             self.peer_says(self.peer.revoke_and_ack())
             return True
-        message = self._owed() if self.peer.is_connected else None
-        if message is not None:
-            self.peer_says(message)
-        return message is not None
+        owed = self._owed() if self.peer.is_connected else None
+        if owed is not None:
+            self.peer_says(owed)
+        return owed is not None
 
     def _owed(self) -> Message | None:
         """What the peer says of its own accord."""
@@ -278,7 +278,7 @@ def invoiced(peer: Mover, text: str, height: int, **changes: Any) -> UpdateAddHt
     """What pays an invoice, if nothing is changed."""
     signed = parse(text)
     invoice = signed.invoice
-    amount: int = changes.get("amount_msat", invoice.amount_msat)
+    amount: int = changes.get("amount_msat", invoice.amount_msat or 0)
     expiry = changes.get("cltv_expiry", height + invoice.min_final_cltv_expiry_delta)
     payload = changes.get("payload") or Payload(
         amt_to_forward=changes.get("amt_to_forward", amount),

@@ -269,7 +269,7 @@ def test_a_migration_that_breaks_off_leaves_the_old_file(
 
 def test_a_newer_file_is_refused(path: Path) -> None:
     database = sqlite3.connect(path)
-    database.execute("PRAGMA user_version = 5")
+    database.execute("PRAGMA user_version = 6")
     database.close()
     with pytest.raises(RecordError, match="of this version"):
         Record(path, OWNER)

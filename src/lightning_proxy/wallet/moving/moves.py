@@ -8,9 +8,11 @@ from typing import Final, TypeVar
 import structlog
 
 from lightning_proxy import rpc
+from lightning_proxy.bolt.channel import ChannelState
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.messages import ChannelReestablish
 from lightning_proxy.chain import ChainError
+from lightning_proxy.wallet import steps
 from lightning_proxy.wallet.confirmations import OwnChain
 from lightning_proxy.wallet.errors import ConnectionLost, RelayError
 from lightning_proxy.wallet.events import ChannelProblem, Event
@@ -95,15 +97,18 @@ class Moves:
                 return answer
 
     async def reestablish(self, request: Request) -> rpc.Reestablish | None:
-        """Where a channel that is ready stands; None for one that is not."""
+        """Where a channel that is ready stands; None for one that is not.
+
+        Raises `BoltError` and `Refusal` for what the peer may not say.
+        """
 
         def work(ledger: Ledger) -> rpc.Reestablish | None:
-            try:
-                return rounds.reestablish(
-                    Book(ledger), _funded(ledger, request), request.session_id
-                )
-            except NotReady:
+            stored, channel = steps.funded(ledger, request)
+            if channel.state is not ChannelState.READY:
                 return None
+            ledger.extend(stored, channel)
+            stored = _funded(ledger, request)
+            return rounds.reestablish(Book(ledger), stored, request.session_id)
 
         return await self.record.change(work)
 
