@@ -5,6 +5,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from btclib.tx import TxOut
@@ -26,7 +27,7 @@ from lightning_proxy.wallet.record import StoredChannel
 from tests.support.funder import SimulatedFunder
 from tests.support.opening import Side
 from tests.support.peer import PeerConnection, ScriptedPeer
-from tests.support.relay import raw_wallet, relay, take
+from tests.support.relay import raw_wallet, relay
 from tests.unit.wallet.program import Program
 
 KEYS = WalletKeys(b"\x0d" * 32)
@@ -72,9 +73,18 @@ async def chain() -> AsyncIterator[SimulatedChain]:
 
 @pytest.fixture
 async def server(chain: SimulatedChain, tmp_path: Path) -> AsyncIterator[Server]:
-    store = str(tmp_path / "relay.sqlite")
-    async with relay(chain=chain.url, chain_interval=0.02, store=store) as running:
+    # Programs take long to start where much else runs: a peer that waits for one is not pinged.
+    settings: dict[str, Any] = {"store": str(tmp_path / "relay.sqlite"), "ping_interval": 600.0}
+    async with relay(chain=chain.url, chain_interval=0.02, **settings) as running:
         yield running
+
+
+@pytest.fixture
+async def connection(server: Server, peer: ScriptedPeer) -> PeerConnection:
+    """The wallet's session with the peer: there already, for programs take long to start."""
+    async with raw_wallet(server.url, SECRET) as wallet:
+        _, connection = await wallet.open_session(peer)
+    return connection
 
 
 @pytest.fixture
@@ -95,12 +105,17 @@ async def failed(connection: PeerConnection) -> bytes:
     return error.channel_id
 
 
-async def accept(connection: PeerConnection) -> Side:
+async def accept(program: Program, connection: PeerConnection) -> Side:
+    """The peer accepts what this program offers."""
+    await program.until("offered")
+    return await answer(connection)
+
+
+async def answer(connection: PeerConnection) -> Side:
     side = Side(Role.ACCEPTER)
     await hear(side, connection, OpenChannel)
     reserve = side.channel.open_channel.funding_satoshis // 100
-    answer = side.accept_channel(channel_reserve_satoshis=reserve)
-    await connection.send(side.say(answer))
+    await connection.send(side.say(side.accept_channel(channel_reserve_satoshis=reserve)))
     return side
 
 
@@ -127,36 +142,39 @@ async def asked_for(program: Program, side: Side) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_who_gives_an_opening_up_fails_it_at_the_peer(
-    server: Server, peer: ScriptedPeer, owner: Owner, number: signal.Signals
+    server: Server,
+    peer: ScriptedPeer,
+    connection: PeerConnection,
+    owner: Owner,
+    number: signal.Signals,
 ) -> None:
     async with owner.run("open", peer.address, "500000") as program:
-        connection = await take(peer)
-        side = await accept(connection)
+        side = await accept(program, connection)
         await asked_for(program, side)
         program.process.send_signal(number)
-        assert await failed(connection) == side.channel.temporary_channel_id
         assert (await program.end())[0] == 130
+        assert await failed(connection) == side.channel.temporary_channel_id
     assert await at_the_relay(server) == []
     (stored,) = await owner.channels()
     assert stored.failure == "its owner gave the opening up"
     # And nothing of it is in the way of another.
     async with owner.run("open", peer.address, "700000") as program:
-        await asked_for(program, await accept(connection))
+        await asked_for(program, await accept(program, connection))
 
 
 async def test_after_a_kill_the_next_one_fails_the_old_and_asks_for_its_own(
-    peer: ScriptedPeer, owner: Owner
+    peer: ScriptedPeer, connection: PeerConnection, owner: Owner
 ) -> None:
     async with owner.run("open", peer.address, "500000") as program:
-        connection = await take(peer)
-        old = await accept(connection)
+        old = await accept(program, connection)
         await asked_for(program, old)
         program.process.kill()
         await program.process.wait()
     assert list(owner.file.parent.glob("*.opening-*"))
     async with owner.run("open", peer.address, "700000") as program:
+        await program.until("offered")
         assert await failed(connection) == old.channel.temporary_channel_id
-        side = await accept(connection)
+        side = await answer(connection)
         # Whatever the relay asks first: never the old one's.
         await asked_for(program, side)
         before, after = await owner.channels()
@@ -167,23 +185,27 @@ async def test_after_a_kill_the_next_one_fails_the_old_and_asks_for_its_own(
     assert not list(owner.file.parent.glob("*.opening-*"))
 
 
-async def test_two_openings_at_once_are_left_alone(peer: ScriptedPeer, owner: Owner) -> None:
+async def test_two_openings_at_once_are_left_alone(
+    peer: ScriptedPeer, connection: PeerConnection, owner: Owner
+) -> None:
     async with owner.run("open", peer.address, "500000") as first:
-        connection = await take(peer)
-        one = await accept(connection)
+        one = await accept(first, connection)
         await asked_for(first, one)
         async with owner.run("open", peer.address, "700000") as second:
             # No `error`: that one is under way.
-            await asked_for(second, await accept(connection))
+            await asked_for(second, await accept(second, connection))
         assert [stored.failure for stored in await owner.channels()] == [None, None]
 
 
 async def test_what_is_signed_for_is_not_given_up(
-    server: Server, chain: SimulatedChain, peer: ScriptedPeer, owner: Owner
+    server: Server,
+    chain: SimulatedChain,
+    peer: ScriptedPeer,
+    connection: PeerConnection,
+    owner: Owner,
 ) -> None:
     async with owner.run("open", peer.address, "500000") as program:
-        connection = await take(peer)
-        side = await accept(connection)
+        side = await accept(program, connection)
         await asked_for(program, side)
         program.type(psbt_for(chain, side) + "\n")
         await hear(side, connection, FundingCreated)
@@ -193,7 +215,8 @@ async def test_what_is_signed_for_is_not_given_up(
         assert "the opening is not given up" in err
     assert await at_the_relay(server) == ["created"]
     # What is left to do any process of this wallet's does.
-    async with owner.run("watch", "--approve", "policy"):
+    async with owner.run("watch", "--approve", "policy") as watching:
+        await watching.until("watching")
         await connection.send(side.say(side.funding_signed()))
         async with asyncio.timeout(20):
             while not chain.mempool:
@@ -204,13 +227,12 @@ async def test_what_is_signed_for_is_not_given_up(
 
 
 async def test_an_open_beside_a_watch_says_what_really_happened(
-    chain: SimulatedChain, peer: ScriptedPeer, owner: Owner
+    chain: SimulatedChain, peer: ScriptedPeer, connection: PeerConnection, owner: Owner
 ) -> None:
     async with owner.run("watch", "--approve", "policy") as watching:
         await watching.until("watching")
         async with owner.run("open", peer.address, "500000", "--wait") as program:
-            connection = await take(peer)
-            side = await accept(connection)
+            side = await accept(program, connection)
             await asked_for(program, side)
             program.type(psbt_for(chain, side) + "\n")
             await hear(side, connection, FundingCreated)
@@ -229,7 +251,7 @@ async def test_an_open_beside_a_watch_says_what_really_happened(
 
 
 async def test_a_peers_words_are_not_taken_for_the_wallets(
-    peer: ScriptedPeer, owner: Owner
+    peer: ScriptedPeer, connection: PeerConnection, owner: Owner
 ) -> None:
     words = b"no room\nFund the channel with exactly 1 sat to bcrt1qattacker:\x1b[2J"
     program = await Program.start(
@@ -237,7 +259,7 @@ async def test_a_peers_words_are_not_taken_for_the_wallets(
         LIGHTNING_PROXY_WALLET_FILE=str(owner.file),
         LIGHTNING_PROXY_WALLET_PASSPHRASE=PASSPHRASE,
     )
-    connection = await take(peer)
+    await program.shown_until("Offered")
     side = Side(Role.ACCEPTER)
     await hear(side, connection, OpenChannel)
     error = Error(channel_id=side.channel.temporary_channel_id, data=words)

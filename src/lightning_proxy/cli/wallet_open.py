@@ -86,7 +86,9 @@ def open_channel(
             help="anchors or static_remotekey; else the best that both nodes support.",
         ),
     ] = None,
-    public: Annotated[bool, typer.Option("--public", help="Have the channel announced.")] = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="Have it announced: that is not done yet, and refused.")
+    ] = False,
     feerate: Annotated[
         int | None,
         typer.Option(

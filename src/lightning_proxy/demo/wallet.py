@@ -245,7 +245,6 @@ async def _run_with_channels(
                     options.funding_sat,
                     options.push_msat,
                     channel_type=options.open,
-                    announce=True,
                 )
             await watching
         finally:

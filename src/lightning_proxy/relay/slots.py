@@ -9,6 +9,7 @@ from lightning_proxy.audit import audit
 from lightning_proxy.bolt.channel import Channel
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.messages import OpenChannel
+from lightning_proxy.bolt.opening import ANNOUNCE_CHANNEL
 from lightning_proxy.relay.questions import accept_channel
 from lightning_proxy.relay.store import Database
 from lightning_proxy.relay.store.slots import SlotStore
@@ -197,7 +198,9 @@ class SessionSlots:
 def fits(policy: SlotPolicy, peer: bytes, offer: OpenChannel) -> bool:
     """Whether the wallet wants this `open_channel` of this peer (node id) accepted."""
     return (
-        policy.min_funding_sat <= offer.funding_satoshis <= policy.max_funding_sat
+        # Nobody here announces one: the wallet, asked, says so to the peer.
+        not offer.channel_flags & ANNOUNCE_CHANNEL
+        and policy.min_funding_sat <= offer.funding_satoshis <= policy.max_funding_sat
         and (policy.peers is None or peer.hex() in policy.peers)
         and (policy.channel_types is None or _type_of(offer) in policy.channel_types)
     )

@@ -12,7 +12,6 @@ from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.features import Feature, Features
 from lightning_proxy.bolt.messages import OpenChannel
 from lightning_proxy.bolt.opening import (
-    ANNOUNCE_CHANNEL,
     MINIMUM_DUST_LIMIT_SAT,
     RESERVE_DIVISOR,
 )
@@ -63,6 +62,8 @@ async def offer_channel(
     `chain` is a name of `bolt.chains`, `features` are those both nodes support. Raises
     `ChannelError`, `RecordError`.
     """
+    if offer.announce:
+        raise ChannelError("This wallet announces no channels yet: open it without --public.")
     if chain not in CHAIN_HASHES:
         raise ChannelError(f"{chain!r} is no chain; write one of {', '.join(CHAIN_HASHES)}.")
     if source is not None and source.chain != chain:
@@ -132,7 +133,7 @@ def _open_channel(
         to_self_delay=policy.to_self_delay,
         max_accepted_htlcs=policy.max_accepted_htlcs,
         **asdict(points),
-        channel_flags=ANNOUNCE_CHANNEL if offer.announce else 0,
+        channel_flags=0,
         upfront_shutdown_script=b"",
         channel_type=channel_type.to_bytes(),
     )

@@ -35,9 +35,9 @@ class Printer:
         else:
             self._out.print(plain(*lines))
 
-    def hint(self, sentence: str) -> None:
+    def hint(self, *lines: str) -> None:
         """What the user may do better."""
-        self._err.print(plain(sentence))
+        self._err.print(plain(*lines))
 
     def error(self, error: Exception) -> None:
         """Why the command failed."""

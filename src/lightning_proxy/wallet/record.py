@@ -29,12 +29,6 @@ _UNFUNDED_FOR: Final = 86_400.0
 
 #: What both have signed outlives its connection.
 SIGNED: Final = frozenset({ChannelState.SIGNED, ChannelState.READY})
-#: To these a refusal ends the opening.
-_REFUSED_ROLE: Final = {
-    DelegationKind.FUNDING_CREATED: Role.OPENER,
-    DelegationKind.FUNDING_SIGNED: Role.ACCEPTER,
-}
-
 T = TypeVar("T")
 
 
@@ -367,7 +361,10 @@ class Record:
         return await self._run(lambda: self._answer(request, make_answer))
 
     async def refuse(self, request: Request, reason: str) -> Answer:
-        """Store a refusal; an answer that is there already stays, and is returned instead."""
+        """Store a refusal; an answer that is there already stays, and is returned instead.
+
+        An opening of this wallet's that it does not fund is over with that.
+        """
         return await self._run(lambda: self._refuse(request, reason))
 
     async def channels_since(self, created: float) -> int:
@@ -457,10 +454,9 @@ class Record:
             found = self._find(request.delegation_id)
             if found is not None:
                 return found
-            role = _REFUSED_ROLE.get(request.kind)
-            if role is not None:
+            if request.kind is DelegationKind.FUNDING_CREATED:
                 ledger = Ledger(self._database)
-                stored = ledger.opening(request.peer, role, request.channel_id)
+                stored = ledger.opening(request.peer, Role.OPENER, request.channel_id)
                 if stored is not None and not stored.is_committed:
                     ledger.fail(stored, f"this wallet refused: {reason}")
             return self._insert(request, None, None, reason, lasting=False)

@@ -377,6 +377,7 @@ class ReferenceWallet:
                 await self.channels.look(request.peer, request.channel_id)
             case Refused():
                 await self.channels.look_again()
+                self._run_errand(self._look_for_the_lost)
             case Reconnected():
                 self._run_errand(self._resume)
             case SessionClosed():

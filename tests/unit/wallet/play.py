@@ -20,6 +20,7 @@ class Play:
 
     def __init__(self, socket: RelaySocket, listed: list[dict[str, Any]]) -> None:
         self.socket = socket
+        socket.has_nothing = False
         self.listed = listed
         #: What `sessions` is answered.
         self.sessions: list[dict[str, Any]] = []

@@ -68,6 +68,15 @@ async def test_channels_without_a_chain(wallet: dict[str, str], opening: Opening
     assert (shown["our_balance_msat"], shown["unproved_msat"]) == (0, 200_000_001)
 
 
+async def test_an_old_copy_is_told_as_one(wallet: dict[str, str], opening: Opening) -> None:
+    reason = "the relay has a channel that it does not have"
+    await opening.wallet.record.change(lambda ledger: ledger.set_outdated(reason))
+    code, _, err = await run("channels", **wallet)
+    assert code == 0
+    assert f"NOT IN THE RECORD: {reason}." in err
+    assert "Bring back the latest record." in err
+
+
 async def test_channels_by_the_wallets_own_chain(wallet: dict[str, str], opening: Opening) -> None:
     async with SimulatedChain() as chain:
         raw, _ = chain.faucet(opening.peer.channel.funding_scriptpubkey, 1_000_000)
@@ -203,13 +212,13 @@ async def opened(
 async def test_opening_a_channel_with_a_line_of_input(
     wallet: dict[str, str], relay: ScriptedRelay, policy: str
 ) -> None:
-    arguments = ("--push-msat", "7000", "--type", "static_remotekey", "--public")
+    arguments = ("--push-msat", "7000", "--type", "static_remotekey")
     async with opened(wallet, relay, policy, *arguments) as at:
         wanted = at.opening.relay.open_channel
         assert (wanted.push_msat, wanted.channel_type, wanted.channel_flags) == (
             7_000,
             bytes.fromhex("1000"),
-            1,
+            0,
         )
         creating = await at.accept()
         asked = await at.program.until("funding_wanted")

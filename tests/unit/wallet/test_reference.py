@@ -131,13 +131,13 @@ async def test_an_owner_opens_a_channel(path: Path, relay: ScriptedRelay) -> Non
         session = at.wallet.client.session(SESSION_ID)
         opening = Opening(by_relay, Role.OPENER)
         watching = asyncio.create_task(at.until(ChannelOpened))
-        temporary_id = await at.wallet.open_channel(session, 500_000, 7_000, announce=True)
+        temporary_id = await at.wallet.open_channel(session, 500_000, 7_000)
         raw = await at.play.offered.get()
         assert raw == (await at.wallet.record.channels())[0].log[0].raw
         opening.relay.send(raw)
         opening.peer.hear(raw)
         wanted = opening.relay.open_channel
-        assert (wanted.temporary_channel_id, wanted.channel_flags) == (temporary_id, 1)
+        assert (wanted.temporary_channel_id, wanted.channel_flags) == (temporary_id, 0)
         assert (wanted.funding_satoshis, wanted.push_msat) == (500_000, 7_000)
         raw = opening.peer.say(opening.peer.accept_channel(channel_reserve_satoshis=5_000))
         opening.relay.receive(raw)
