@@ -1,4 +1,4 @@
-"""What is called over HTTP: in one time limit, answers bounded, and no redirect followed.
+"""What is called over HTTP: within one time limit, with answers of a bounded size.
 
 A server may close an idle connection at the moment at which it is used again. A request that was
 never answered on such a one goes once more, on a fresh one: it was lost, and not refused.

@@ -44,6 +44,10 @@ class Slots:
     async def load(self) -> None:
         self._free = await self._store.counts()
 
+    def forget(self, wallet: bytes) -> None:
+        """The store has none of this wallet's (node id) any more."""
+        self._free.pop(wallet, None)
+
     def has_any(self, wallet: bytes) -> bool:
         """Whether this wallet (node id) has a free one."""
         return wallet in self._free

@@ -99,14 +99,16 @@ class Moves:
     async def reestablish(self, request: Request) -> rpc.Reestablish | None:
         """Where a channel that is ready stands; None for one that is not.
 
-        Raises `BoltError` and `Refusal` for what the peer may not say.
+        Raises `BoltError`, `Refusal` and `RecordError`.
         """
 
         def work(ledger: Ledger) -> rpc.Reestablish | None:
+            # What the peer repeats of the opening must be what it had said.
             stored, channel = steps.funded(ledger, request)
             if channel.state is not ChannelState.READY:
                 return None
             ledger.extend(stored, channel)
+            # By what was just heard it may have become so.
             stored = _funded(ledger, request)
             return rounds.reestablish(Book(ledger), stored, request.session_id)
 
