@@ -10,10 +10,12 @@ import msgspec
 import pytest
 from coincurve import PrivateKey
 
+from lightning_proxy.bolt.chains import CHAIN_HASHES
 from lightning_proxy.bolt.channel.reestablish import reestablish_of
 from lightning_proxy.bolt.commitment import Role
-from lightning_proxy.bolt.invoice import Invoice, sign
+from lightning_proxy.bolt.invoice import Invoice, parse, sign
 from lightning_proxy.bolt.messages import (
+    ChannelUpdate,
     CommitmentSigned,
     RevokeAndAck,
     UpdateAddHtlc,
@@ -42,11 +44,13 @@ from lightning_proxy.wallet.events import (
     PaymentReceived,
     PaymentSent,
 )
-from lightning_proxy.wallet.moving.tables import InvoiceStatus, PaymentStatus
+from lightning_proxy.wallet.keys import WalletKeys
+from lightning_proxy.wallet.moving.tables import Book, InvoiceStatus, PaymentStatus
+from lightning_proxy.wallet.record import Ledger
 from lightning_proxy.wallet.request import Refusal
 from tests.unit.wallet.moving import SESSION_KEY, Moved, moved, opened_by_peer
 from tests.unit.wallet.openings import KEYS, POLICY
-from tests.unit.wallet.samples import PEER, PEER_SECRET
+from tests.unit.wallet.samples import PEER, PEER_SECRET, SEED
 
 AMOUNT = 20_000_000
 PREIMAGE = b"\x11" * 32
@@ -702,8 +706,168 @@ async def test_a_commitment_is_signed_once_and_a_secret_released_once(path: Path
 
 async def test_a_question_about_another_connection(path: Path) -> None:
     channel = await moved(path)
-    await channel.settle()
     channel.peer_says(UpdateFee(channel_id=channel.channel_id, feerate_per_kw=1_234))
     await channel.settle()
     with pytest.raises(Refusal, match="that connection"):
         await channel.ask(session_id="03" * 16)
+
+
+async def test_what_the_record_keeps_does_not_grow(path: Path) -> None:
+    channel = await moved(path)
+
+    async def kept() -> tuple[int, int]:
+        def sizes(ledger: Ledger) -> tuple[int, int]:
+            ((size, said),) = ledger.query("SELECT length(snapshot), length(unsure) FROM moving")
+            ((htlcs,),) = ledger.query("SELECT count(*) FROM incoming")
+            assert htlcs == 0
+            return size, said
+
+        return await channel.wallet.record.change(sizes)
+
+    sizes = []
+    for _ in range(12):
+        invoice = await channel.purse.create_invoice(1_000_000, "")
+        channel.peer_says(channel.add_for(invoice.text))
+        await channel.settle()
+        sizes.append(await kept())
+    # The secrets of what is revoked are kept in 49 places (BOLT #3).
+    assert sizes[-1][0] - sizes[0][0] < 49 * 38
+    assert max(said for _, said in sizes) < 1_000
+
+
+async def test_a_payment_waits_for_its_turn_and_not_for_ever(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a signature of ours is not acknowledged, nothing more is said."""
+    monkeypatch.setattr("lightning_proxy.wallet.moving.moves._TIP_KEPT", -1.0)
+    channel = await moved(path, Role.OPENER)
+    channel.fulfil_with(PREIMAGE)
+    channel.chain.feerate = 3_000
+    await channel.purse.look_at_fees()
+    paying = asyncio.create_task(channel.purse.pay(invoice_of_peer()))
+    late = asyncio.create_task(
+        channel.purse.pay(invoice_of_peer(payment_hash=b"\x05" * 32, amount_msat=1_000_000))
+    )
+    while len(await channel.purse.payments()) < 2:
+        await asyncio.sleep(0)
+    assert names(channel) == ["update_fee", "commitment_signed"]
+    channel.chain.height += 1_000
+    await channel.settle()
+    for payment in (await paying, await late):
+        assert payment.status == PaymentStatus.FAILED
+        assert payment.reason == "it could not be offered in time"
+    assert "update_add_htlc" not in names(channel)
+    check_settled(channel)
+
+
+async def test_an_update_that_the_relay_did_not_take_goes_with_the_next_answer(path: Path) -> None:
+    channel = await moved(path, Role.OPENER)
+    channel.fulfil_with(PREIMAGE)
+    invoice = await channel.purse.create_invoice(AMOUNT, "")
+    channel.peer_says(channel.add_for(invoice.text))
+    channel.is_reachable = False
+    paying = asyncio.create_task(channel.purse.pay(invoice_of_peer()))
+    while not await channel.purse.payments() or channel.left:
+        await asyncio.sleep(0)
+    await channel.settle()
+    assert (await paying).status == PaymentStatus.SENT
+    check_settled(channel)
+
+
+async def test_what_the_relay_may_lack_is_said_again(path: Path) -> None:
+    """The wallet's socket broke, and was made again: with the peer nothing has happened."""
+    channel = await moved(path, Role.OPENER)
+    channel.fulfil_with(PREIMAGE)
+    channel.is_reachable = False
+    paying = asyncio.create_task(channel.purse.pay(invoice_of_peer()))
+    moves = channel.wallet.signer.moves
+    while not (await channel.purse.payments() and await unsure(channel)):
+        await asyncio.sleep(0)
+    channel.is_reachable = True
+    await moves.go_on()
+    assert names(channel) == ["update_add_htlc", "commitment_signed"]
+    await moves.go_on()
+    assert names(channel) == ["update_add_htlc", "commitment_signed"]
+    assert not await unsure(channel)
+    await channel.settle()
+    assert (await paying).status == PaymentStatus.SENT
+
+
+async def unsure(channel: Moved) -> tuple[bytes, ...]:
+    lives = await channel.wallet.record.change(lambda ledger: Book(ledger).lives())
+    return lives[0].unsure if lives else ()
+
+
+async def test_intents_go_on_with_the_peers_channel_reestablish(path: Path) -> None:
+    """Without a question: none would come, since the peer has nothing to say."""
+    channel = await moved(path, Role.OPENER)
+    channel.fulfil_with(PREIMAGE)
+    channel.chain.feerate = 3_000
+    await channel.purse.look_at_fees()
+    paying = asyncio.create_task(channel.purse.pay(invoice_of_peer()))
+    while not await channel.purse.payments():
+        await asyncio.sleep(0)
+    channel.disconnect()
+    # The fee comes through with the reconnection, and then it is the payment's turn.
+    await channel.reconnect()
+    await channel.tell_reestablished()
+    await channel.settle()
+    assert (await paying).status == PaymentStatus.SENT
+    check_settled(channel)
+
+
+@ROLES
+async def test_invoices_name_the_peer_and_how_it_forwards(path: Path, role: Role) -> None:
+    channel = await moved(path, role)
+    text = (await channel.purse.create_invoice(AMOUNT, "a book")).text
+    invoice = parse(text).invoice
+    assert parse(text).payee == KEYS.node_id
+    assert (invoice.amount_msat, invoice.description) == (AMOUNT, "a book")
+    assert invoice.min_final_cltv_expiry_delta == 144
+    assert invoice.routes == ()  # neither an alias nor a place on the chain is known
+    created = (await channel.wallet.stored()).channel()
+    channel.chain.show(created)
+    invoice = parse((await channel.purse.create_invoice(AMOUNT, "")).text).invoice
+    place = 95 << 40 | 1 << 16 | created.funding_created.funding_output_index
+    assert [
+        [(hint.pubkey, hint.short_channel_id) for hint in route] for route in invoice.routes
+    ] == [[(PEER, place)]]
+    update = ChannelUpdate(
+        signature=bytes(64),
+        chain_hash=CHAIN_HASHES["regtest"],
+        short_channel_id=place,
+        timestamp=1,
+        message_flags=1,
+        channel_flags=0,
+        cltv_expiry_delta=40,
+        htlc_minimum_msat=1,
+        fee_base_msat=7,
+        fee_proportional_millionths=8,
+        htlc_maximum_msat=10**9,
+    )
+    await channel.settle()
+    await channel.purse.look_at_fees()
+    channel.peer_says(channel.add_for((await channel.purse.create_invoice(1_000_000, "")).text))
+    await channel.settle()
+    await channel.purse.hear_update(PEER, update.encode(), update)
+    ((hint,),) = parse((await channel.purse.create_invoice(AMOUNT, "")).text).invoice.routes
+    assert (hint.fee_base_msat, hint.fee_proportional_millionths) == (7, 8)
+    assert hint.cltv_expiry_delta == 40
+
+
+async def test_on_mainnet_no_invoice_is_made(path: Path) -> None:
+    """Until what a channel says can be enforced on the chain (design §6)."""
+    policy = msgspec.structs.replace(POLICY, chains=("bitcoin",))
+    channel = await moved(path, policy=policy, has_chain=False, chain_hash=CHAIN_HASHES["bitcoin"])
+    with pytest.raises(PaymentError, match="main chain are refused"):
+        await channel.purse.create_invoice(AMOUNT, "")
+    # Fees move all the same: without them the channel would die.
+    channel.peer_says(UpdateFee(channel_id=channel.channel_id, feerate_per_kw=1_234))
+    await channel.settle()
+    check_settled(channel)
+
+
+def test_preimages_come_of_the_seed() -> None:
+    again = WalletKeys(SEED)
+    assert KEYS.payment(b"salt") == again.payment(b"salt") != KEYS.payment(b"other")
+    assert len({*KEYS.payment(b"salt")}) == 2

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 import structlog
 
 from lightning_proxy import rpc
+from lightning_proxy.bolt.channel import ChannelState
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.messages import ChannelReestablish
 from lightning_proxy.chain import ChainError
@@ -104,11 +105,12 @@ class Moves:
         def work(ledger: Ledger) -> rpc.Reestablish | None:
             # What the peer repeats of the opening must be what it had said.
             stored, channel = steps.funded(ledger, request)
-            ledger.extend(stored, channel)
-            try:
-                return rounds.reestablish(Book(ledger), stored, request.session_id)
-            except NotReady:
+            if channel.state is not ChannelState.READY:
                 return None
+            ledger.extend(stored, channel)
+            # By what was just heard it may have become so.
+            stored = _funded(ledger, request)
+            return rounds.reestablish(Book(ledger), stored, request.session_id)
 
         return await self.record.change(work)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from hmac import compare_digest
+from typing import Final
 
 from lightning_proxy import rpc
 from lightning_proxy.bolt.channel import ChannelState
@@ -22,6 +23,7 @@ from lightning_proxy.bolt.channel.snapshot import Snapshot
 from lightning_proxy.bolt.channel.terms import terms_of
 from lightning_proxy.bolt.channel.updates import Removal, Update, find_htlc
 from lightning_proxy.bolt.derivation import FIRST_COMMITMENT_INDEX, per_commitment_secret
+from lightning_proxy.bolt.invoice import parse
 from lightning_proxy.bolt.messages import UpdateAddHtlc, UpdateFee, UpdateFulfillHtlc
 from lightning_proxy.wallet.events import Event, PaymentFailed, PaymentReceived, PaymentSent
 from lightning_proxy.wallet.keys import ChannelSecrets, WalletKeys
@@ -40,6 +42,9 @@ from lightning_proxy.wallet.moving.tables import (
 from lightning_proxy.wallet.policy import Policy
 from lightning_proxy.wallet.record import StoredChannel
 from lightning_proxy.wallet.request import Refusal
+
+#: So that what is said at once fits into a frame, with its onions.
+_ADDS_AT_ONCE: Final = 100
 
 
 class StateLost(Exception):
@@ -131,7 +136,8 @@ def answer(
     """
     live = begin(book, stored, session_id)
     if live.session_id != session_id:
-        raise StateLost("this wallet's record has not gone on with the channel on that connection")
+        # A question that another connection overtook; where the record is old, the next one shows.
+        raise Refusal("this wallet's record has not gone on with the channel on that connection")
     if fence.heard > live.heard or fence.said > live.said:
         raise StateLost("more was said in the channel than this wallet's record has")
     if fence.said < live.unsure_from:
@@ -195,6 +201,7 @@ def turn(
         book.add_incoming(live.index, add)
     if heard.removals:
         events += _note_removals(book, live.index, heard.removals)
+    events += _give_up_waiting(book, live.index, means)
     wishes, waits = _Wishes(book, live, heard.snapshot, means, limits).gather()
     spoken = speak(heard.snapshot, secrets, wishes)
     live = replace(live, heard=live.heard + len(raw_messages))
@@ -275,7 +282,8 @@ class _Wishes:
 
     def _adds(self) -> Iterable[UpdateAddHtlc]:
         channel_id = terms_of(self.snapshot).channel_id
-        for payment in self.book.payments_in(self.live.index, PaymentStatus.WAITING):
+        waiting = self.book.payments_in(self.live.index, PaymentStatus.WAITING)
+        for payment in waiting[:_ADDS_AT_ONCE]:
             yield add_of(channel_id, payment.payment_hash, payment.amount_msat, payment.tried)
 
 
@@ -294,6 +302,15 @@ def _note_removals(book: Book, index: int, removals: Iterable[Removal]) -> Itera
             yield PaymentSent(payment.payment_hash, payment.amount_msat, removal.payment_preimage)
         else:
             book.payment_removed(payment.id, removal)
+
+
+def _give_up_waiting(book: Book, index: int, means: Means) -> Iterable[Event]:
+    """Payments that were not offered in time: the payee would have none of them."""
+    for payment in book.payments_in(index, PaymentStatus.WAITING):
+        invoice = parse(payment.invoice).invoice
+        least = (means.height or 0) + invoice.min_final_cltv_expiry_delta
+        if means.now > invoice.expires_at or payment.tried.cltv_expiry < least:
+            yield fail_payment(book, payment, "it could not be offered in time")
 
 
 def _note_said(book: Book, live: Live, said: Iterable[Update]) -> Live:
