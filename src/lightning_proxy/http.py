@@ -113,3 +113,24 @@ async def _note_use(
     _: aiohttp.ClientSession, use: SimpleNamespace, __: aiohttp.TraceConnectionReuseconnParams
 ) -> None:
     use.trace_request_ctx.is_again = True
+
+
+def refusing_redirects() -> aiohttp.TraceConfig:
+    """For sessions that follow none, where a request can't say so itself (a websocket's can't).
+
+    They raise `ClientResponseError` with the redirect's status. A redirect would have us ask
+    whatever only this machine reaches.
+    """
+
+    async def refuse(
+        _: aiohttp.ClientSession, __: SimpleNamespace, sent: aiohttp.TraceRequestRedirectParams
+    ) -> None:
+        response = sent.response
+        response.close()
+        raise aiohttp.ClientResponseError(
+            response.request_info, response.history, status=response.status
+        )
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(refuse)
+    return trace

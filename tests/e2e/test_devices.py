@@ -18,6 +18,8 @@ from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.keys import sign_message
 from lightning_proxy.bolt.messages import AcceptChannel, decode
 from lightning_proxy.relay.devices import LeaseKey
+from lightning_proxy.relay.store import tables
+from lightning_proxy.relay.store.devices import StoredLease
 from lightning_proxy.relay.wake.settings import WakeSettings
 from lightning_proxy.rpc import (
     AddDevice,
@@ -255,11 +257,39 @@ async def test_an_old_device_settles_nothing_that_a_newer_one_took_over(
             assert (await tablet.event("rejected"))["code"] == "lease_held"
             with pytest.raises(RpcFailure, match="no such channel"):
                 await phone.call("take_over", channel_id="77" * 32)
-        key = wallet.node_id, peer.node_id, side.channel.temporary_channel_id
+            key = LeaseKey(wallet.node_id, peer.node_id, side.channel.temporary_channel_id)
+            # An opening costs the store nothing; a channel's lease is on the disk with it.
+            assert await _stored_leases(server) == []
+            accepter.hear(side.channel.log[0].raw)
+            accepter.say(accepter.accept_channel())
+            accepter.hear(bytes.fromhex(question["messages"][-1]))
+            await phone.answer(question, {"signature": accepter.signature.hex()})
+            assert (await connection.receive())[:2] == b"\x00\x23"
+            assert await _stored_leases(server) == [key]
+            # Nor does one that comes to nothing.
+            failed = Side(Role.OPENER)
+            await connection.send(failed.say(failed.open_channel()))
+            question = await phone.event_of("delegate")
+            temporary_id = failed.channel.temporary_channel_id.hex()
+            await phone.call("take_over", channel_id=temporary_id)
+            await phone.refuse(question, "no")
+            await connection.receive()
+            lost_key = LeaseKey(*key[:2], failed.channel.temporary_channel_id)
+            assert lost_key not in server.relay.devices.leases._passing
+        await server.relay.devices.leases._store.grant(StoredLease(*lost_key, b"\x02" * 33, 1))
     async with relay(store=store) as server:
+        # Nor what an older relay left of such.
+        assert await _stored_leases(server) == [key]
         leases = server.relay.devices.leases
-        assert leases.holder(LeaseKey(*key)) == bytes.fromhex(old.key)
-        assert await leases.take_over(LeaseKey(*key), bytes.fromhex(new.key)) == 3
+        assert leases.holder(key) == bytes.fromhex(old.key)
+        assert await leases.take_over(key, bytes.fromhex(new.key), is_stored=True) == 3
+
+
+async def _stored_leases(server: Server) -> list[LeaseKey]:
+    database = server.relay._database
+    async with database.transaction() as connection:
+        rows = await connection.execute(tables.leases.select())
+        return [LeaseKey(row.wallet, row.peer, row.temporary_channel_id) for row in rows]
 
 
 async def test_devices_survive_a_restart_and_are_only_so_many(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from lightning_proxy.api.openapi import METHODS
 from lightning_proxy.api.socket import WalletSocket
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.messages import Message, decode
+from lightning_proxy.relay.channel_messages import LONGEST
 from lightning_proxy.rpc import (
     ANSWERS,
     LIST_BYTES,
@@ -242,11 +243,18 @@ async def pages(wallet: RawWallet, method: str, name: str, **wanted: Any) -> lis
     return items
 
 
+def allow_huge(monkeypatch: pytest.MonkeyPatch) -> None:
+    for type_ in LONGEST:
+        monkeypatch.setitem(LONGEST, type_, MAX_MESSAGE)
+
+
 async def test_channels_filled_up_by_a_stranger(
     server: Server, peer: ScriptedPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Lists are read from the disk in several goes.
     monkeypatch.setattr("lightning_proxy.relay.relay._CHANNELS_AT_ONCE", 4)
+    # As when there was no cap on what is kept: such channels may be stored.
+    allow_huge(monkeypatch)
     async with raw_wallet(server.url, SECRET) as wallet:
         _, connection = await wallet.open_session(peer)
         ids = {await open_up_to_signed(wallet, connection, is_huge=True) for _ in range(MANY)}
@@ -265,7 +273,10 @@ async def test_channels_filled_up_by_a_stranger(
         assert {each.channel_id for each in await wallet_again.channels()} == {*ids, ordinary}
 
 
-async def test_sessions_filled_up_by_strangers(server: Server, peer: ScriptedPeer) -> None:
+async def test_sessions_filled_up_by_strangers(
+    server: Server, peer: ScriptedPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow_huge(monkeypatch)
     peer_init = huge(decode(PEER_INIT))
     async with raw_wallet(server.url, SECRET) as wallet:
         ids = set()

@@ -143,7 +143,7 @@ async def test_each_socket_has_its_form(server: Server, peer: ScriptedPeer) -> N
                     "subscribe", session_id=session_id, raw=False, short_channel_ids=[scid]
                 )
                 (session,) = server.relay.sessions()
-                assert session.short_channel_ids == {SCID}
+                assert list(session.short_channel_ids) == [SCID]
         slot = {
             "answer": {n: v for n, v in channel_keys().items() if n != "channel_type"},
             "policy": {"max_funding_sat": str(2**53 + 1)},

@@ -166,12 +166,18 @@ async def test_ids_that_a_peer_makes_up_are_bounded(
     assert (session["session_id"], session.get("open_delegations", 0)) == (session_id, 0)
 
 
-async def test_what_waits_for_its_turn_is_bounded(wallet: RawWallet, peer: ScriptedPeer) -> None:
+async def test_what_waits_for_its_turn_is_bounded(
+    wallet: RawWallet, peer: ScriptedPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_proxy.relay.unknown._MAX_WAITING", 5000)
     _, connection = await wallet.open_session(peer)
     for _ in range(20):
-        long = Shutdown(channel_id=secrets.token_bytes(32), scriptpubkey=bytes(60_000))
+        long = Shutdown(channel_id=secrets.token_bytes(32), scriptpubkey=bytes(2000))
         await connection.send(long.encode())
-    # Four, and the two that 160,000 bytes have room for.
+    # All of them are read before the first is answered.
+    await connection.send(ping())
+    assert (await connection.receive())[:2] == b"\x00\x13"
+    # Four, and the two that 5,000 bytes have room for.
     for _ in range(6):
         await wallet.refuse(await wallet.event_of("delegate"), "no")
         await received(connection, Error)

@@ -1,14 +1,18 @@
 """What a wallet may ask on its websocket, once it has authenticated: a method, a handler each."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
+from weakref import WeakValueDictionary
 
 from msgspec import structs
 
 from lightning_proxy.api.limits import Limits
 from lightning_proxy.api.lists import listed, listed_in_order
+from lightning_proxy.networks import block_of
 from lightning_proxy.relay import Inbox, Relay, StoreError
+from lightning_proxy.relay.shares import Owner
 from lightning_proxy.rpc import (
     Acknowledge,
     AddDevice,
@@ -56,6 +60,9 @@ from lightning_proxy.rpc import (
 
 T = TypeVar("T")
 
+#: Of all of a wallet's sessions: ten for each channel that it may have.
+_MAX_SHORT_CHANNEL_IDS: Final = 10_000
+
 #: The type of the parameters, and what takes them; a handler may be a coroutine function.
 Methods = dict[str, tuple[type, Callable[[Any], Any]]]
 
@@ -89,11 +96,20 @@ RIGHTS: Final[dict[str, DeviceRight | None]] = {
 
 
 def methods_of(
-    relay: Relay, inbox: Inbox, device_key: bytes, rights: frozenset[DeviceRight], limits: Limits
+    relay: Relay,
+    inbox: Inbox,
+    device_key: bytes,
+    rights: frozenset[DeviceRight],
+    limits: Limits,
+    address: str,
 ) -> Methods:
-    """All that may be asked for this wallet, and what `rights` leave of each result."""
+    """All that may be asked for this wallet from this address, and what `rights` leave of it."""
     return (
+<<<<<<< HEAD
         _SessionMethods(relay, inbox, device_key, limits).table()
+=======
+        _SessionMethods(relay, inbox, limits, address).table()
+>>>>>>> main
         | _WakeMethods(relay, inbox, sees=DeviceRight.SEE in rights).table()
         | _SlotMethods(relay, inbox).table()
         | _DeviceMethods(relay, inbox, device_key).table()
@@ -112,13 +128,21 @@ def check_right(name: str, rights: frozenset[DeviceRight], *, is_node: bool) -> 
 class _SessionMethods:
     """Its sessions, what it says to their peers, and what it was told."""
 
+<<<<<<< HEAD
     def __init__(self, relay: Relay, inbox: Inbox, device_key: bytes, limits: Limits) -> None:
+=======
+    #: Wallets (node ids) of which a list of channels is being made.
+    _listing: ClassVar[WeakValueDictionary[bytes, asyncio.Lock]] = WeakValueDictionary()
+
+    def __init__(self, relay: Relay, inbox: Inbox, limits: Limits, address: str) -> None:
+>>>>>>> main
         assert inbox.node_id is not None  # noqa: S101 - it has authenticated
         self._relay = relay
         self._inbox = inbox
         self._device_key = device_key
         self._limits = limits
         self._wallet = inbox.node_id
+        self._address = address
 
     def table(self) -> Methods:
         return {
@@ -137,13 +161,16 @@ class _SessionMethods:
         }
 
     async def _connect(self, wanted: Connect) -> Connected:
-        self._limits.dial(self._wallet)
+        self._limits.dial(self._wallet, self._address)
         try:
             session, act_two = await self._relay.connect(
-                self._inbox, wanted.peer, bytes.fromhex(wanted.act_one)
+                self._inbox,
+                wanted.peer,
+                bytes.fromhex(wanted.act_one),
+                Owner(block_of(self._address) or "", self._wallet),
             )
         except RpcError as error:
-            self._limits.failed_dial(self._wallet, error)
+            self._limits.failed_dial(self._wallet, self._address, error)
             raise
         return Connected(session.id, act_two.hex())
 
@@ -180,7 +207,14 @@ class _SessionMethods:
 
     def _subscribe(self, wanted: Subscribe) -> SessionInfo:
         session = self._relay.find(self._inbox, wanted.session_id)
-        session.subscribe(wanted.raw, frozenset(wanted.short_channel_ids))
+        named = sum(
+            len(each.short_channel_ids)
+            for each in self._inbox.sessions.values()
+            if each is not session
+        )
+        if named + len(wanted.short_channel_ids) > _MAX_SHORT_CHANNEL_IDS:
+            raise RpcError(ErrorCode.LIMIT, "This wallet wants updates of too many channels.")
+        session.subscribe(wanted.raw, wanted.short_channel_ids)
         return session.describe()
 
     def _set_presence(self, wanted: SetPresence) -> SessionInfo:
@@ -198,8 +232,10 @@ class _SessionMethods:
         return Done()
 
     async def _channels(self, wanted: Channels) -> list[ChannelInfo] | ChannelPage:
-        channels = self._relay.channels(self._inbox, bytes.fromhex(wanted.after or ""))
-        return await kept(listed_in_order(wanted, channels, ChannelPage, "channel_id"))
+        # One at a time, on whichever socket: each takes as much as a frame does.
+        async with self._listing.setdefault(self._wallet, asyncio.Lock()):
+            channels = self._relay.channels(self._inbox, bytes.fromhex(wanted.after or ""))
+            return await kept(listed_in_order(wanted, channels, ChannelPage, "channel_id"))
 
     async def _acknowledge(self, wanted: Acknowledge) -> Done:
         await kept(self._relay.acknowledge(self._inbox, wanted.position))
@@ -316,9 +352,13 @@ class _DeviceMethods:
 
 
 async def kept(work: Awaitable[T]) -> T:
-    """What has to be on the disk before the wallet is told that it is."""
+    """What has to be on the disk before the wallet is told that it is.
+
+    Who hangs up meanwhile doesn't break it off: a database that is cancelled at work loses its
+    connection, and one in memory all that it has.
+    """
     try:
-        return await work
+        return await asyncio.shield(work)
     except StoreError:
         raise RpcError(
             ErrorCode.UNAVAILABLE,

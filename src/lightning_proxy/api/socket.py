@@ -58,6 +58,7 @@ _log = structlog.get_logger()
 
 #: Requests of one socket that may be under way at once.
 _MAX_UNDER_WAY: Final = 64
+_MANY_UNDER_WAY: Final = 4
 #: Seconds between the websocket pings that find dead sockets.
 _HEARTBEAT: Final = 30.0
 #: Seconds, in so many looks, that queued frames get to leave before a socket is closed.
@@ -86,6 +87,8 @@ class WalletSocket:
         self._outgoing: deque[str] = deque()
         self._outgoing_bytes = 0
         self._sent = 0
+        #: The inbox's: see `relay.inbox.Socket`.
+        self.told: int | None = None
         #: What was queued in all, in bytes.
         self._said = 0
         #: What the ping bears that is to be sent.
@@ -96,6 +99,7 @@ class WalletSocket:
         self._tasks: set[asyncio.Task[None]] = set()
         self._transport: asyncio.Transport | None = None
         self._inbox: Inbox
+        self._address = ""
         self._wallet = b""
         self._device_key = b""
         self._rights: frozenset[DeviceRight] = frozenset()
@@ -107,15 +111,14 @@ class WalletSocket:
         self._access.check_request(request)
         origin = self._access.origin_of(request)
         address = log_address(request)
-        with self._limits.pending(request.remote or ""):
+        self._address = request.remote or ""
+        with self._limits.pending(self._address):
             await self._socket.prepare(request)
             self._transport = request.transport
             writer = asyncio.create_task(self._write())
             is_in = False
             try:
                 is_in = await self._authenticate(origin, address)
-                if not is_in:
-                    self._limits.failed_authentication(request.remote or "")
             finally:
                 if not is_in:
                     await self._end(writer)
@@ -198,6 +201,7 @@ class WalletSocket:
                     await self._socket.pong(message.data)
                     message = await self._socket.receive()
             if message.type is not WSMsgType.TEXT:
+                self._limits.failed_authentication(self._address)
                 return False
             envelope = decode_envelope(message.data)
             request_id = envelope.id
@@ -211,11 +215,19 @@ class WalletSocket:
                     ErrorCode.UNAUTHENTICATED, "That key is none of this wallet's devices."
                 )
             self._access.check_wallet(node_id)
+            if not self._relay.knows(node_id):
+                self._limits.new_wallet(node_id, self._address)
             self._wallet = node_id
+            self._relay.strangers.came(node_id)
             self._inbox = self._relay.inbox_of(node_id)
             self._inbox.check_room()
             self._methods = methods_of(
-                self._relay, self._inbox, self._device_key, self._rights, self._limits
+                self._relay,
+                self._inbox,
+                self._device_key,
+                self._rights,
+                self._limits,
+                self._address,
             )
             self._integers = wanted.integers
             shown = self._inbox.sessions.values() if DeviceRight.SEE in self._rights else ()
@@ -229,9 +241,9 @@ class WalletSocket:
                 integers=self._integers,
             )
             self._reply(request_id, result)
-            self._inbox.attach(self)
-            # What waited for the wallet is bounded by itself; the cap is for what comes on top.
+            # The result may be long, and what waits comes bit by bit.
             self._limit = self._outgoing_bytes + self._relay.settings.max_queued_bytes_per_socket
+            self._inbox.attach(self)
         except TimeoutError:
             error = RpcError(ErrorCode.UNAUTHENTICATED, "No authentication came in time.")
         except RpcError as failure:
@@ -242,6 +254,9 @@ class WalletSocket:
         audit("authentication_failed", address=address, code=error.error.code)
         self._relay.counters.authentications_failed += 1
         _log.info("authentication_failed", address=address, code=error.error.code)
+        if error.error is not ErrorCode.LIMIT:
+            # Who is too much for this moment has failed at nothing.
+            self._limits.failed_authentication(self._address)
         self._fail(request_id, error)
         await self._hang_up(WSCloseCode.POLICY_VIOLATION, error.error.code)
         return False
@@ -267,6 +282,9 @@ class WalletSocket:
                 self._inbox.heard(self, message.data if message.type is WSMsgType.PONG else None)
                 if message.type is WSMsgType.TEXT:
                     self._take(message.data)
+                    if len(self._tasks) >= _MANY_UNDER_WAY:
+                        # What came together comes without a pause: others have their turns, too.
+                        await asyncio.sleep(0)
                 elif message.type is WSMsgType.PING:
                     await self._socket.pong(message.data)
                 elif message.type is WSMsgType.BINARY:
@@ -358,6 +376,8 @@ class WalletSocket:
             else:
                 raise RpcError(ErrorCode.INVALID_REQUEST, "An answer has a result or an error.")
         except RpcError as error:
+            # What was asked may be answered at any rate, and nothing else.
+            self._limits.call(self._wallet)
             sentence = error.sentence[:MAX_SENTENCE]
             rejected = Rejected(delegation_id[:64], error.error.code, sentence)
             self._post(encode_notification("rejected", rejected))
@@ -430,6 +450,8 @@ class WalletSocket:
                 self._probe = None
                 await self._socket.ping(probe)
             self._caught_up()
+            if self.told is not None:
+                self._inbox.feed(self)
 
     async def _hang_up(self, code: WSCloseCode, reason: str) -> None:
         """Close the socket, after what is queued was sent as far as it will go."""

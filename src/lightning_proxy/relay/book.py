@@ -99,6 +99,10 @@ class ChannelBook:
         """Whether this wallet has a channel with this peer that it can go on with."""
         return (wallet, peer) in self._with
 
+    def has_any(self, wallet: bytes) -> bool:
+        """Whether this wallet has a channel, of whatever state."""
+        return wallet in self._of
+
     def has_room(self, wallet: bytes) -> bool:
         """Whether this wallet may have another channel."""
         return self._of[wallet] < self._settings.max_channels_per_wallet
@@ -141,6 +145,7 @@ class ChannelBook:
         if await self._store.save(stored):
             self._owners[wallet, channel.channel_id] = peer
             self._count((wallet, peer), 1)
+        await self._leases.keep(LeaseKey(wallet, peer, channel.temporary_channel_id))
 
     async def forget(self, wallet: bytes, peer: bytes, channel: Channel) -> None:
         """Remove a channel; raises `StoreError`."""
@@ -186,8 +191,10 @@ class ChannelBook:
     def release(self, wallet: bytes | None, peer: bytes, channel: Channel) -> None:
         """The opening is over, and its outpoint anybody's again, unless the channel is stored."""
         key = wallet or b"", channel.channel_id
-        if channel.state not in SIGNED and self._owners.get(key) == peer:
-            del self._owners[key]
+        if channel.state not in SIGNED:
+            self._leases.drop(LeaseKey(key[0], peer, channel.temporary_channel_id))
+            if self._owners.get(key) == peer:
+                del self._owners[key]
 
     def _count(self, pair: tuple[bytes, bytes], change: int) -> None:
         wallet, _ = pair

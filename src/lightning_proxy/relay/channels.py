@@ -15,6 +15,7 @@ from lightning_proxy.relay.book import SIGNED, ChannelBook
 from lightning_proxy.relay.channel_messages import (
     FAILING_TYPES,
     LATER_TYPES,
+    LONGEST,
     SIGNED_TYPES,
     Channelled,
     channel_id_in,
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 
-#: Bytes; an open_channel has 319 and two short TLVs. What waits for a wallet has to be bounded.
-MAX_OPEN_CHANNEL: Final = 2048
 #: Both are needed before a channel is worth anything: of more that a peer leaves unfunded, the
 #: oldest are forgotten. LDK allows its peers as many.
 _MAX_UNFUNDED: Final = 4
@@ -203,7 +202,7 @@ class SessionChannels:
             session.fail_channel(channel_id, "too many channels are being opened at once")
         elif not self._has_room():
             session.fail_channel(channel_id, "this node has all the channels it can")
-        elif len(raw) > MAX_OPEN_CHANNEL:
+        elif len(raw) > LONGEST[message.TYPE]:
             session.fail_channel(channel_id, "this open_channel is too long")
         else:
             channel = Channel(Role.ACCEPTER, session.features)
@@ -241,6 +240,18 @@ class SessionChannels:
                 self._session.pass_on(type_, memoryview(raw))
                 self._retransmit(channel)
         self._advance(channel)
+
+    def received_too_long(self, type_: int, channel_id: bytes) -> None:
+        """One of `TYPES` came that is longer than what is kept of it."""
+        channel = self._by_id.get(channel_id)
+        text = f"this {messages.name_of(type_)} is too long"
+        if channel is not None and channel.state not in SIGNED:
+            self._drop(channel, opening_errors(channel, text))
+        elif channel is None and type_ not in SIGNED_TYPES and not self._loading:
+            self._session.fail_channel(channel_id, text)
+        else:
+            # It may be a live one, which an `error` would fail.
+            self._session.fail(text)
 
     def _takes(self, channel: Channel, raw: bytes, message: Channelled) -> bool:
         """Whether the channel has come further by a message of the peer's."""
@@ -287,8 +298,13 @@ class SessionChannels:
         if self._loading:
             self._failed_early.add(channel_id)
         channel = self._by_id.get(channel_id)
-        if channel is not None and channel.state in SIGNED:
+        if channel is None:
+            return
+        if channel.state in SIGNED:
             self._end(channel, "this wallet failed it")
+        else:
+            # The peer has its word already.
+            self._drop(channel, [])
 
     def _spent(self, channel: Channel) -> None:
         self._end(channel, "its funding output was spent: it is being closed on the chain")

@@ -5,7 +5,7 @@ import secrets
 import time
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -18,6 +18,10 @@ from lightning_proxy.relay.text import printable
 from lightning_proxy.rpc import DECODED_BYTES, Delegate, FundingSeen
 
 _log = structlog.get_logger()
+
+
+#: Bytes of an envelope beside its messages, about.
+_ENVELOPE: Final = 1000
 
 
 class DelegationState(StrEnum):
@@ -83,6 +87,11 @@ class Delegation:
         """The peer's node id and the channel's temporary id: whose lease it is settled under."""
         leased_id = self.question.leased_id
         return None if leased_id is None else (bytes.fromhex(self._envelope.peer), leased_id)
+
+    @property
+    def size(self) -> int:
+        """Bytes that its envelope takes, about: what was decoded repeats what was said."""
+        return _ENVELOPE + 2 * sum(map(len, self._envelope.messages))
 
     @property
     def session_id(self) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
@@ -20,6 +20,7 @@ from lightning_proxy.relay.due import Due
 from lightning_proxy.relay.journal import Journal
 from lightning_proxy.relay.notices import Notices, cause_of, size_of
 from lightning_proxy.relay.presence import Presence
+from lightning_proxy.relay.room import Room
 from lightning_proxy.relay.settings import RelaySettings
 from lightning_proxy.relay.wake.waker import Waker
 from lightning_proxy.rpc import (
@@ -30,6 +31,7 @@ from lightning_proxy.rpc import (
     Notification,
     PeerMessage,
     RpcError,
+    SlotUsed,
     Voided,
     WakeReason,
 )
@@ -37,6 +39,15 @@ from lightning_proxy.rpc import (
 if TYPE_CHECKING:
     from lightning_proxy.relay.session import Session
 
+#: Bytes for a session that no wallet has adopted: the largest message, and some; all of them have
+#: this part of what there is for wallets.
+_UNADOPTED: Final = 144 << 10
+_UNADOPTED_PART: Final = 16
+#: The same for a wallet's notices: some hundreds.
+_NOTICES: Final = 128 << 10
+_NOTICES_PART: Final = 4
+#: Bytes of what waits that a socket is told before it has taken them.
+_FED_AT_ONCE: Final = 32 << 10
 #: Ids of delegations that are over, kept so that a late answer gets a true error.
 _REMEMBERED = 256
 _NOBODY: Final[frozenset["Socket"]] = frozenset()
@@ -58,6 +69,9 @@ class Socket(Listener, Protocol):
         """Whether its device sees what is asked, and may answer it."""
         ...
 
+    #: The position up to which it was told what waits; None: it was told all of it.
+    told: int | None
+
     def delegate(self, envelope: Delegate) -> None: ...
 
     def notify(self, notification: Notification | LeaseLost) -> None: ...
@@ -74,14 +88,30 @@ class Office:
     journal: Journal
     waker: Waker
     leases: Leases
-    #: Bytes that wait in all inboxes together.
-    queued_bytes: int = 0
     #: Set whenever a delegation is over.
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     #: Questions that were asked of a device that seemed to be there.
     unanswered: Due[tuple["Inbox", Delegation]] = field(init=False)
 
+    #: For what strangers say: to wallets, and to sessions that no wallet has.
+    messages: Room["Inbox"] = field(init=False)
+    unadopted: Room["Inbox"] = field(init=False)
+    #: And for what the relay says, of which no stranger's words take any.
+    notices: Room["Inbox"] = field(init=False)
+    #: Bytes of what tells of used key slots.
+    slots_used: int = 0
+
+    @property
+    def queued_bytes(self) -> int:
+        """What waits in all inboxes together."""
+        rooms = self.messages, self.unadopted, self.notices
+        return self.slots_used + sum(room.used for room in rooms)
+
     def __post_init__(self) -> None:
+        each, together = self.settings.max_queued_bytes_per_wallet, self.settings.max_queued_bytes
+        self.messages = Room(each, together)
+        self.unadopted = Room(min(each, _UNADOPTED), together // _UNADOPTED_PART)
+        self.notices = Room(min(each, _NOTICES), together // _NOTICES_PART)
         self.unanswered = Due(
             self.settings.wallet_answer_timeout, lambda asked: asked[0].unanswered(asked[1])
         )
@@ -161,16 +191,32 @@ class Inbox:
     def attach(self, socket: Socket) -> None:
         """A socket of the wallet's came: it gets what waits, in the order in which it came."""
         self.sockets = (*self.sockets, socket)
-        asked = ((each.position, each) for each in self._open.values())
-        told = ((each.position, each) for each in self._notices)
-        for _, waiting in heapq.merge(asked, told, key=itemgetter(0)):
-            if isinstance(waiting, Delegation):
-                waiting.was_delivered = True
-                socket.delegate(waiting.envelope)
-            else:
-                socket.notify(waiting)
+        socket.told = 0
+        self.feed(socket)
         if socket.can_answer:
             self._is_there(socket)
+
+    def feed(self, socket: Socket) -> None:
+        """Tell a socket more of what waits: again and again, whenever it took that."""
+        if socket.told is None:
+            return
+        asked = ((each.position, each) for each in self._open.values())
+        told = ((each.position, each) for each in self._notices)
+        size = 0
+        for position, waiting in heapq.merge(asked, told, key=itemgetter(0)):
+            if position <= socket.told:
+                continue
+            if size >= _FED_AT_ONCE:
+                return
+            socket.told = position
+            if isinstance(waiting, Delegation):
+                waiting.was_delivered = True
+                size += waiting.size
+                socket.delegate(waiting.envelope)
+            else:
+                size += size_of(waiting)
+                socket.notify(waiting)
+        socket.told = None
 
     def detach(self, socket: Socket) -> None:
         self.sockets = tuple(other for other in self.sockets if other is not socket)
@@ -203,8 +249,7 @@ class Inbox:
 
     def acknowledge(self, position: int) -> None:
         """The wallet has all notifications up to this position."""
-        for notification in self._notices.take_until(position):
-            self._drop(notification)
+        self._take_until(position)
 
     def answer(self, socket: Socket, delegation_id: str, answer: Raw) -> None:
         """Settle one of this wallet's delegations; raises `RpcError` if that can't be."""
@@ -287,7 +332,7 @@ class Inbox:
         delegation.position = next(self._office.journal.positions)
         envelope = delegation.envelope
         self._office.journal.delegated(self.node_id, envelope)
-        for socket in self.sockets:
+        for socket in self._fed():
             delegation.was_delivered = True
             socket.delegate(envelope)
         if self.is_attended:
@@ -324,7 +369,7 @@ class Inbox:
             notification = structs.replace(notification, position=position)
             self._office.journal.notified(self.node_id, notification)
         self._enqueue(notification)
-        for socket in self.sockets:
+        for socket in self._fed():
             socket.notify(notification)
         self._trim()
         if not wakes or (cause := cause_of(notification)) is None:
@@ -340,7 +385,7 @@ class Inbox:
         """What waited before a restart, by position."""
         for notification in notifications:
             self._enqueue(notification)
-        self._trim()
+            self._trim()
 
     def adopt(self, session: "Session") -> None:
         """Take over a session that no wallet had, with all that waits in its own inbox."""
@@ -359,8 +404,7 @@ class Inbox:
         delegations = list(self._open.values())
         self._open = _NOTHING
         notifications = list(self._notices)
-        for notification in self._notices.take_until(sys.maxsize):
-            self._drop(notification)
+        self._take_until(sys.maxsize)
         return delegations, notifications
 
     def waits_for(self, session: "Session") -> bool:
@@ -371,6 +415,10 @@ class Inbox:
         )
 
     # ---- who is there ----
+
+    def _fed(self) -> Iterator[Socket]:
+        """Those that were told all that waited; the others come to what is new in its order."""
+        return (socket for socket in self.sockets if socket.told is None)
 
     def _listeners(self) -> Iterator[Socket]:
         for socket in self.sockets:
@@ -446,26 +494,64 @@ class Inbox:
         if session is not None and session.presence is not None:
             session.presence.needed()
 
+    @property
+    def _strangers_room(self) -> Room["Inbox"]:
+        return self._office.unadopted if self.node_id is None else self._office.messages
+
     def _enqueue(self, notification: Notification) -> None:
+        before = self._held
         self._notices.add(notification)
-        self._office.queued_bytes += size_of(notification)
+        self._changed_from(before)
+        if isinstance(notification, SlotUsed):
+            self._office.slots_used += size_of(notification)
+
+    def _take_until(self, position: int) -> None:
+        before = self._held
+        for notification in self._notices.take_until(position):
+            self._dropped(notification)
+        self._changed_from(before)
+
+    @property
+    def _held(self) -> tuple[int, int]:
+        return self._notices.message_bytes, self._notices.notice_bytes
+
+    def _changed_from(self, before: tuple[int, int]) -> None:
+        messages, notices = self._held
+        self._strangers_room.change(self, before[0], messages)
+        self._office.notices.change(self, before[1], notices)
 
     def _trim(self) -> None:
-        """Where too much waits, what can be spared goes; never delegations, which have a cap."""
-        while self._is_full() and (spared := self._notices.spare()) is not None:
-            self._drop(spared)
-            self._office.counters.notifications_dropped += 1
+        """Where too much waits the oldest goes, here or wherever most of its kind waits.
 
-    def _is_full(self) -> bool:
-        settings = self._office.settings
-        return (
-            self._notices.size > settings.max_queued_bytes_per_wallet
-            or self._office.queued_bytes > settings.max_queued_bytes
-        )
+        Never delegations, nor what tells of used key slots: they have caps.
+        """
+        while self._notices.message_bytes > self._strangers_room.each:
+            self.spare_message()
+        while self._notices.notice_bytes > self._office.notices.each:
+            self.spare_notice()
+        while (largest := self._strangers_room.pays()) is not None:
+            largest.spare_message()
+        while (largest := self._office.notices.pays()) is not None:
+            largest.spare_notice()
 
-    def _drop(self, notification: Notification) -> None:
+    def spare_message(self) -> None:
+        """Give up the oldest message, for others' sake."""
+        self._spare(self._notices.spare_message)
+
+    def spare_notice(self) -> None:
+        """Likewise the oldest notice."""
+        self._spare(self._notices.spare_notice)
+
+    def _spare(self, take: Callable[[], Notification]) -> None:
+        before = self._held
+        self._dropped(take())
+        self._changed_from(before)
+        self._office.counters.notifications_dropped += 1
+
+    def _dropped(self, notification: Notification) -> None:
         """It was taken out."""
-        self._office.queued_bytes -= size_of(notification)
+        if isinstance(notification, SlotUsed):
+            self._office.slots_used -= size_of(notification)
         if self.node_id is not None:
             self._office.journal.acknowledged(self.node_id, notification.position)
 

@@ -51,20 +51,27 @@ def size_of(notification: Notification) -> int:
 class Notices:
     """Of one wallet; iterated by position."""
 
-    __slots__ = ("_messages", "_others", "size")
+    __slots__ = ("_messages", "_others", "message_bytes", "notice_bytes")
 
     def __init__(self) -> None:
         #: Peers' messages, which may be dropped first, and all the rest.
         self._messages: deque[PeerMessage] = _EMPTY
         self._others: deque[Notification] = _EMPTY
-        #: Bytes of all of them.
-        self.size = 0
+        #: Bytes of the peers' messages, and of the rest without what tells of a used key slot.
+        self.message_bytes = 0
+        self.notice_bytes = 0
 
     def __bool__(self) -> bool:
         return bool(self._messages or self._others)
 
     def __iter__(self) -> Iterator[Notification]:
         return heapq.merge(self._messages, self._others, key=attrgetter("position"))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of them."""
+        slots = (each for each in self._others if isinstance(each, SlotUsed))
+        return self.message_bytes + self.notice_bytes + sum(map(size_of, slots))
 
     @property
     def messages(self) -> Iterator[PeerMessage]:
@@ -94,7 +101,7 @@ class Notices:
             if not self._others:
                 self._others = deque()
             self._others.append(notification)
-        self.size += size_of(notification)
+        self._count(notification, 1)
 
     def take_until(self, position: int) -> list[Notification]:
         """Take out all up to this position."""
@@ -102,23 +109,31 @@ class Notices:
         for queue in (self._messages, self._others):
             while queue and queue[0].position <= position:
                 taken.append(queue.popleft())
-        self.size -= sum(map(size_of, taken))
+        for notification in taken:
+            self._count(notification, -1)
         return taken
 
-    def spare(self) -> Notification | None:
-        """Take out what is missed least: the oldest message, then the oldest notice.
+    def spare_message(self) -> Notification:
+        """Take out the oldest message; there is one."""
+        return self._taken(self._messages.popleft())
 
-        Never what tells of a used key slot: those have a cap of their own. None: there is no other.
+    def spare_notice(self) -> Notification:
+        """Take out the oldest notice; there is one.
+
+        Never what tells of a used key slot: those have a cap of their own.
         """
-        spared: Notification
-        if self._messages:
-            spared = self._messages.popleft()
-        else:
-            for index, spared in enumerate(self._others):
-                if not isinstance(spared, SlotUsed):
-                    del self._others[index]
-                    break
-            else:
-                return None
-        self.size -= size_of(spared)
-        return spared
+        for index, spared in enumerate(self._others):
+            if not isinstance(spared, SlotUsed):
+                del self._others[index]
+                break
+        return self._taken(spared)
+
+    def _taken(self, notification: Notification) -> Notification:
+        self._count(notification, -1)
+        return notification
+
+    def _count(self, notification: Notification, sign: int) -> None:
+        if isinstance(notification, PeerMessage):
+            self.message_bytes += sign * size_of(notification)
+        elif not isinstance(notification, SlotUsed):
+            self.notice_bytes += sign * size_of(notification)

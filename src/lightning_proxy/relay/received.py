@@ -64,7 +64,7 @@ def received_gossip(session: "Session", type: int, view: memoryview) -> None:
     if (
         type == messages.ChannelUpdate.TYPE
         and session.short_channel_ids
-        and gossip.short_channel_id_of(view) in session.short_channel_ids
+        and session.wants_updates_of(gossip.short_channel_id_of(view))
     ):
         session.pass_on(type, view)
     else:
@@ -89,6 +89,10 @@ def received_open_channel(session: "Session", type: int, view: memoryview) -> No
 
 
 def received_for_channel(session: "Session", type: int, view: memoryview) -> None:
+    if len(view) > channel_messages.LONGEST[type]:
+        channel_id = channel_messages.channel_id_in(bytes(view))
+        session.channels.received_too_long(type, channel_id)
+        return
     message = session.decode(messages.Message, view)
     if message is not None and not _holds_back(session, type, view):
         session.channels.received(type, bytes(view), message)

@@ -3,7 +3,9 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
 from enum import Flag, auto
 from typing import Final, TypeVar, cast
 
@@ -17,6 +19,7 @@ from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.features import Feature, Features, check_init
 from lightning_proxy.relay import gossip, received
 from lightning_proxy.relay.book import ChannelBook
+from lightning_proxy.relay.channel_messages import LONGEST
 from lightning_proxy.relay.channels import SessionChannels
 from lightning_proxy.relay.counters import Counters
 from lightning_proxy.relay.delegation import Deadlines, Delegation, DelegationState
@@ -26,6 +29,7 @@ from lightning_proxy.relay.own_init import OwnInit
 from lightning_proxy.relay.presence import Presence
 from lightning_proxy.relay.questions import ALL_CHANNELS, Question, channel_error
 from lightning_proxy.relay.settings import RelaySettings
+from lightning_proxy.relay.shares import Owner
 from lightning_proxy.relay.text import printable
 from lightning_proxy.rpc import (
     MAX_SENTENCE,
@@ -55,7 +59,7 @@ M = TypeVar("M", bound=messages.Message)
 
 #: Our own pings ask for the least; the answer's length says nothing.
 _PONG_BYTES: Final = 0
-_NO_CHANNELS: Final[frozenset[int]] = frozenset()
+_NO_CHANNELS: Final = array("Q")
 _NO_FEATURES: Final = Features()
 
 
@@ -90,6 +94,7 @@ class Session:
         "gossip_dropped",
         "id",
         "inbox",
+        "network",
         "peer",
         "peer_init",
         "pinged_at",
@@ -114,6 +119,8 @@ class Session:
         self.id = secrets.token_hex(16)
         self.peer = peer
         self.inbox = inbox
+        #: Whose share of sessions without a wallet it takes; interned, as they are many.
+        self.network = ""
         self.created = time.time()
         self.sequence = 0
         self.raw = False
@@ -172,11 +179,11 @@ class Session:
 
     # ---- the handshake ----
 
-    async def dial(self, dialler: Dialler, act_one: bytes) -> bytes:
+    async def dial(self, dialler: Dialler, act_one: bytes, owner: Owner) -> bytes:
         """Connect, pass act one on, return act two; raises `RpcError`, and then it is over."""
         self.counters.dials += 1
         try:
-            self._transport = transport = await dialler.dial(self.peer, self)
+            self._transport = transport = await dialler.dial(self.peer, self, owner)
             transport.write_raw(act_one)
             self.say(_log.debug, "act_one", size=len(act_one))
             async with asyncio.timeout(self.settings.dial.act_two_timeout):
@@ -300,13 +307,21 @@ class Session:
         """What the peer said is being written, or was."""
         self._pause(_Pause.DISK, paused=paused)
 
-    def subscribe(self, raw: bool, short_channel_ids: frozenset[int]) -> None:
+    def subscribe(self, raw: bool, short_channel_ids: Iterable[int]) -> None:
         """Turn raw messages on or off; name the channels whose updates the wallet wants."""
-        self.short_channel_ids = short_channel_ids
+        # In order, eight bytes each: a set takes ten times as much.
+        self.short_channel_ids = array("Q", sorted(set(short_channel_ids))) or _NO_CHANNELS
         if raw is not self.raw:
             self.raw = raw
             if self._channels is not None:
                 self._channels.set_raw(raw=raw)
+
+    def wants_updates_of(self, short_channel_id: int | None) -> bool:
+        """Whether the wallet named this channel."""
+        if short_channel_id is None:
+            return False
+        at = bisect_left(self.short_channel_ids, short_channel_id)
+        return self.short_channel_ids[at : at + 1] == array("Q", [short_channel_id])
 
     def set_presence(self, wanted: SetPresence) -> None:
         """What to do with this session while the wallet is away."""
@@ -347,7 +362,9 @@ class Session:
             )
         if self._channels is not None:
             self._channels.disconnected(reason)
-        self.say(_log.info, "session_closed", reason=reason)
+        # Dials that come to nothing are counted: strangers must not fill the operator's disk.
+        log = _log.debug if self.peer_init is None else _log.info
+        self.say(log, "session_closed", reason=reason)
         wakes = True
         if self.presence is not None:
             self.presence.attended()
@@ -394,7 +411,7 @@ class Session:
         transport = self._transport
         if transport is None or self.state is not SessionState.READY or transport.is_closing:
             return
-        if self._paused:
+        if self._paused or transport.is_behind:
             # Its pong may be there, and it is us who don't read.
             self.pinged_at = now
         elif self.pinged_at is None or not transport.awaiting_pong:
@@ -510,7 +527,9 @@ class Session:
     # ---- what comes ----
 
     def _received_first(self, type: int, view: memoryview) -> None:
-        if type == messages.Init.TYPE:
+        if type == messages.Init.TYPE and len(view) > LONGEST[type]:
+            self.fail("this init is too long")
+        elif type == messages.Init.TYPE:
             self._received_init(bytes(view))
         else:
             # BOLT #1: `init` is the first message.

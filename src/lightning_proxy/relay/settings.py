@@ -45,8 +45,10 @@ class DialSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     attempt_delay: Annotated[float, Meta(ge=0.01, le=10)] = 0.25
     #: From act one to act two: lnd allows 5 s a read and LDK 10 s, so a live peer is faster.
     act_two_timeout: Seconds = 10.0
-    #: Dials under way at once; and those to one peer, and those that may wait for their turn.
+    #: Dials under way at once, and with those that wait for their turn; and the same to one peer.
+    #: Of more, those go whose network, and then whose wallet, has most.
     max_concurrent: Count = 200
+    max_waiting: Count = 2_000
     max_concurrent_per_peer: Count = 32
     max_waiting_per_peer: Count = 256
     #: A peer that can't be reached is left alone this long, twice as long after each failure.
@@ -86,8 +88,16 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     deadlines: dict[DelegationKind, Seconds] = field(default_factory=lambda: dict(_DEADLINES))
     max_sessions: Count = 16_000
     max_sessions_per_wallet: Count = 100
-    #: Sessions made over REST that no wallet has adopted.
+    #: Sessions made over REST that no wallet has adopted: of all networks (a /24 or a /56), where
+    #: the one that has most gives way, and of one.
     max_unadopted_sessions: Count = 4_000
+    max_unadopted_sessions_per_network: Count = 400
+    #: They end after this long.
+    unadopted_for: Seconds = 86_400.0
+    #: What a peer may say, on one session: bytes a second, and at once. A message costs about a
+    #: thousand more than its length, a ping some thirty; a peer that has spent this isn't read.
+    bytes_per_session: Annotated[float, Meta(gt=0, le=1e12)] = 2_097_152.0
+    bytes_per_session_burst: Annotated[int, Meta(ge=131_072, le=1 << 40)] = 64 << 20
     max_sockets_per_wallet: Count = 8
     #: LDK allows a peer 4 unfunded channels; so do we.
     max_open_delegations_per_session: Count = 4
@@ -103,6 +113,9 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_queued_bytes: Bytes = 256 << 20
     #: What waits for a wallet that has no session any more is kept this long: 14 days.
     forget_after: Annotated[float, Meta(gt=0, le=31_536_000)] = 1_209_600.0
+    #: What a wallet left that never had a channel and has not come for so long is forgotten: wake
+    #: targets, key slots, devices, messages. 7 days.
+    forget_strangers_after: Annotated[float, Meta(gt=0, le=31_536_000)] = 604_800.0
     #: A device that is there answers a websocket ping within this long; one that is asked something
     #: and doesn't is asleep, and its wallet is woken as if it were away.
     wallet_pong_timeout: Seconds = 2.0

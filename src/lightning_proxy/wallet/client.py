@@ -15,6 +15,7 @@ from msgspec import UNSET
 from lightning_proxy.bolt.address import NodeAddress, parse
 from lightning_proxy.bolt.errors import AddressError, BoltError
 from lightning_proxy.bolt.messages import Init, decode
+from lightning_proxy.http import refusing_redirects
 from lightning_proxy.rpc import (
     NOTIFICATIONS,
     Acknowledge,
@@ -43,6 +44,7 @@ from lightning_proxy.rpc import (
     SessionLost,
     Sessions,
     SlotUsed,
+    UpdateChannel,
     Voided,
     WalletSettings,
     decode_params,
@@ -73,7 +75,7 @@ from lightning_proxy.wallet.keys import WalletKeys
 from lightning_proxy.wallet.lists import every
 from lightning_proxy.wallet.positions import Positions
 from lightning_proxy.wallet.session import Session
-from lightning_proxy.wallet.signer import Signer
+from lightning_proxy.wallet.signer import Signer, can_move
 from lightning_proxy.wallet.stream import Stream
 
 _log = structlog.get_logger()
@@ -134,6 +136,7 @@ class Wallet:
         self._backoff = backoff or Backoff()
         self._request_timeout = request_timeout
         self._events: Stream[Event] = Stream(_MAX_EVENTS)
+        self._moves = can_move(signer)
         self._delegations = Delegations(signer, self._reply, self._events.put)
         self._sessions: dict[str, Session] = {}
         self._positions = Positions(self.acknowledge, self._run_errand)
@@ -148,7 +151,9 @@ class Wallet:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            self._http = await stack.enter_async_context(aiohttp.ClientSession())
+            self._http = await stack.enter_async_context(
+                aiohttp.ClientSession(trace_configs=[refusing_redirects()])
+            )
             connection = await self._dial()
             # The supervisor closes what it serves, but who leaves at once cancels it unstarted.
             stack.push_async_callback(connection.close)
@@ -205,6 +210,7 @@ class Wallet:
                     sending=DirectionState(keys.sending_key.hex(), 0, chaining_key),
                     receiving=DirectionState(keys.receiving_key.hex(), 0, chaining_key),
                     init=None if init is None else init.encode().hex(),
+                    commitments=self._moves,
                 ),
                 HandshakeDone,
             )
@@ -245,6 +251,10 @@ class Wallet:
     async def open_channel(self, session_id: str, message: bytes) -> None:
         """Offer a session's peer a channel by this raw `open_channel`; what follows is asked."""
         await self.request("open_channel", OpenChannel(session_id, message.hex()), Done)
+
+    async def update_channel(self, update: UpdateChannel) -> None:
+        """Move a channel of this wallet's own accord; all of it is in the record already."""
+        await self.request("update_channel", update, Done)
 
     async def channels(self) -> list[ChannelInfo]:
         """All of this wallet's channels, as the relay knows them."""

@@ -61,7 +61,7 @@ class Delegations:
                 raise Refusal("the delegation names another peer than its session")
             known = self._under_way.get(request.delegation_id)
             if known is not None:
-                if known[0] != request:
+                if not request.repeats(known[0]):
                     raise Refusal("this delegation's id is under way for another question")
                 return
         except Refusal as refusal:

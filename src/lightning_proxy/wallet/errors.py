@@ -72,3 +72,7 @@ class FundingError(WalletError):
 
 class ChannelError(WalletError):
     """A channel can't be opened as it was asked for."""
+
+
+class PaymentError(WalletError):
+    """A payment can't be asked for, or made, as it was wished: nothing of it has left."""

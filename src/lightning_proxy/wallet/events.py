@@ -149,6 +149,43 @@ class ChannelProblem:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordOutdated:
+    """The relay holds what this wallet has said, and its record doesn't know: it is an old copy.
+
+    Or another device's, or the relay lies. Nothing is signed for what the record doesn't have.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentReceived:
+    """An invoice was paid, and the money is this wallet's: its HTLC is gone for good."""
+
+    payment_hash: bytes
+    amount_msat: int
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentSent:
+    """The payee took a payment: the preimage proves it."""
+
+    payment_hash: bytes
+    amount_msat: int
+    preimage: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentFailed:
+    """A payment did not arrive and never will; the money is back."""
+
+    payment_hash: bytes
+    amount_msat: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class PeerConnected:
     """The wallet has connected to a peer again, by itself, because it has channels with it."""
 
@@ -182,6 +219,10 @@ Event: TypeAlias = (
     | FundingNotTaken
     | ChannelOpened
     | ChannelProblem
+    | RecordOutdated
+    | PaymentReceived
+    | PaymentSent
+    | PaymentFailed
     | PeerConnected
     | PeerUnreachable
 )

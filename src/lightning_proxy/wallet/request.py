@@ -19,7 +19,7 @@ from lightning_proxy.bolt.messages import (
     decode,
 )
 from lightning_proxy.bolt.opening import ANNOUNCE_CHANNEL
-from lightning_proxy.rpc import Delegate, DelegationKind, FundingSeen
+from lightning_proxy.rpc import MAX_UNHEARD, Delegate, DelegationKind, Fence, FundingSeen
 
 #: Far more than a peer says about one channel between two of our answers.
 _MAX_MESSAGES: Final = 16
@@ -63,6 +63,8 @@ class Request:
     features: Features = field(default=DEFAULT_FEATURES, compare=False)
     #: The relay's word about the chain, for `channel_ready`.
     funding: FundingSeen | None = field(default=None, compare=False)
+    #: Where the relay stands, for `commitment`.
+    fence: Fence | None = field(default=None, compare=False)
 
     @classmethod
     def from_delegate(cls, delegate: Delegate, features: Features = DEFAULT_FEATURES) -> Self:
@@ -92,12 +94,17 @@ class Request:
             deadline=delegate.deadline,
             features=features,
             funding=delegate.funding,
+            fence=delegate.fence,
         )
 
     @classmethod
     def _check_count(cls, count: int) -> None:
         if count > _MAX_MESSAGES:
             raise Refusal(f"{cls.kind} is about {_MAX_MESSAGES} messages at most, not {count}")
+
+    def repeats(self, earlier: "Request") -> bool:
+        """Whether this is the same question again."""
+        return self == earlier
 
     @property
     def digest(self) -> bytes:
@@ -207,6 +214,28 @@ class UnknownChannelRequest(_AboutOneMessage):
     _types = (Message,)
 
 
+class CommitmentRequest(Request):
+    """`commitment`: by what the peer said, it is this wallet's turn in a channel that moves."""
+
+    __slots__ = ()
+    kind = DelegationKind.COMMITMENT
+    _types = (Message,)
+
+    @classmethod
+    def _check_count(cls, count: int) -> None:
+        if count > MAX_UNHEARD:
+            raise Refusal(f"{cls.kind} is about {MAX_UNHEARD} messages at most, not {count}")
+
+    def repeats(self, earlier: Request) -> bool:
+        """Each time it has what the peer has said meanwhile."""
+        return (type(self), self.session_id, self.peer, self.channel_id) == (
+            type(earlier),
+            earlier.session_id,
+            earlier.peer,
+            earlier.channel_id,
+        )
+
+
 #: The question of each kind.
 REQUESTS: Final[Mapping[DelegationKind, type[Request]]] = MappingProxyType(
     {
@@ -219,6 +248,7 @@ REQUESTS: Final[Mapping[DelegationKind, type[Request]]] = MappingProxyType(
             ChannelReadyRequest,
             ReestablishRequest,
             UnknownChannelRequest,
+            CommitmentRequest,
         )
     }
 )

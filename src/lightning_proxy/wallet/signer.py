@@ -16,17 +16,20 @@ from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.features import Features
 from lightning_proxy.bolt.opening import check_open_channel
 from lightning_proxy.chain import BroadcastRejected, ChainError
+from lightning_proxy.rpc import DelegationKind
 from lightning_proxy.wallet import steps
 from lightning_proxy.wallet.answers import Answer
 from lightning_proxy.wallet.confirmations import OwnChain
 from lightning_proxy.wallet.errors import FundingError
 from lightning_proxy.wallet.funding import Funder, FundingWanted, read_funding
 from lightning_proxy.wallet.keys import WalletKeys
+from lightning_proxy.wallet.moving.moves import Moves
 from lightning_proxy.wallet.policy import Policy
 from lightning_proxy.wallet.record import Ledger, MakeAnswer, Record, StoredChannel
 from lightning_proxy.wallet.request import (
     ChannelKeysRequest,
     ChannelReadyRequest,
+    CommitmentRequest,
     FundingCreatedRequest,
     FundingSignedRequest,
     FundingTransactionRequest,
@@ -76,6 +79,9 @@ class Signer(Protocol):
     async def reestablish(self, request: ReestablishRequest) -> rpc.Reestablish:
         """Where the wallet's record of the channel stands."""
 
+    async def commitment(self, request: CommitmentRequest) -> rpc.Commitment:
+        """What the wallet says in a channel that moves."""
+
     async def unknown_channel(self, request: UnknownChannelRequest) -> rpc.ChannelKnown:
         """Whether this wallet has a channel that the relay doesn't: if not, a `Refusal`.
 
@@ -97,6 +103,11 @@ async def ask(signer: Signer, request: Request) -> rpc.Answer:
         raise LeftOpen
     answer: rpc.Answer = await method(request)
     return answer
+
+
+def can_move(signer: Signer | None) -> bool:
+    """Whether this signer answers for channels that move; an earlier version's doesn't."""
+    return getattr(signer, DelegationKind.COMMITMENT.value, None) is not None
 
 
 class KeySigner:
@@ -126,6 +137,8 @@ class KeySigner:
         self._approve = approve
         self._chain = chain
         self._funder = funder
+        #: The channels that move.
+        self.moves = Moves(keys, policy, record, chain)
         #: So that the owner is asked for money once a channel, by its temporary id.
         self._funding: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
 
@@ -167,8 +180,9 @@ class KeySigner:
             return partial(steps.release_funding, request=request, to_relay=self._chain is None)
 
         answer = await self._answer(request, judge, rpc.FundingTransaction)
-        # Only now: what makes it safe is on the disk.
-        if self._chain is not None and answer.transaction is None:
+        # Only now: what makes it safe is on the disk. Another process of this wallet's, without a
+        # chain, may have given it to the relay: twice doesn't hurt.
+        if self._chain is not None:
             await self._broadcast(request, self._chain)
         return answer
 
@@ -184,10 +198,24 @@ class KeySigner:
     async def reestablish(self, request: ReestablishRequest) -> rpc.Reestablish:
         """Where the record stands."""
 
+        try:
+            moving = await self.moves.reestablish(request)
+        except BoltError as error:
+            raise Refusal(str(error)) from None
+        if moving is not None:
+            return moving
+
         async def judge() -> MakeAnswer:
             return partial(steps.reestablish, request=request)
 
         return await self._answer(request, judge, rpc.Reestablish)
+
+    async def commitment(self, request: CommitmentRequest) -> rpc.Commitment:
+        """One step of the channel, stored whole before any of it is returned."""
+        try:
+            return await self.moves.answer(request)
+        except BoltError as error:
+            raise Refusal(str(error)) from None
 
     async def unknown_channel(self, request: UnknownChannelRequest) -> rpc.ChannelKnown:
         """By the record."""
@@ -256,7 +284,11 @@ class KeySigner:
         channel = stored.channel()
         opened = channel.open_channel
         wanted = FundingWanted(
-            channel.funding_scriptpubkey, opened.funding_satoshis, chain_of(opened)
+            channel.funding_scriptpubkey,
+            opened.funding_satoshis,
+            chain_of(opened),
+            stored.peer,
+            channel.temporary_channel_id,
         )
         try:
             return read_funding(await self._funder.fund(wanted), wanted)

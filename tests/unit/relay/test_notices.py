@@ -57,8 +57,11 @@ def test_of_each_reason_the_latest_is_named() -> None:
 def test_what_can_be_missed_goes_first_and_a_used_slot_never() -> None:
     notices = waiting(USED, CLOSED, MESSAGE, USED, VOIDED, MESSAGE)
     spared = []
-    while (each := notices.spare()) is not None:
-        spared.append(type(each))
+    while notices.message_bytes:
+        spared.append(type(notices.spare_message()))
+        assert notices.size == sum(map(size_of, notices))
+    while notices.notice_bytes:
+        spared.append(type(notices.spare_notice()))
         assert notices.size == sum(map(size_of, notices))
     assert spared == [PeerMessage, PeerMessage, Closed, Voided]
     assert [each.position for each in notices] == [1, 4]

@@ -109,6 +109,15 @@ async def test_dials_to_one_peer_are_few_at_once_and_the_queue_is_short() -> Non
     assert most == 2
 
 
+async def test_who_gives_way_to_others_says_nothing_about_the_peer() -> None:
+    at = gate(backoff_first=50.0)
+    with pytest.raises(RpcError, match="busy"):
+        async with at.turn(ADDRESS):
+            raise RpcError(ErrorCode.LIMIT, "busy", retry_after=1.0)
+    async with at.turn(ADDRESS):
+        pass
+
+
 async def test_who_gives_up_says_nothing_about_the_peer() -> None:
     at = gate(backoff_first=50.0)
     with pytest.raises(asyncio.CancelledError):

@@ -24,6 +24,7 @@ class FakeChain:
         self.asked = 0
         self.on_ask: Callable[[], None] = lambda: None
         self.height = 100
+        self.feerate = 1_000
         self.closed = False
 
     def show(self, channel: Channel, **changes: Any) -> None:
@@ -62,7 +63,7 @@ class FakeChain:
 
     async def fee_estimate(self, target_blocks: int) -> int:
         self._answer()
-        return 1_000
+        return self.feerate
 
     async def broadcast(self, transaction: bytes) -> bytes:
         self._answer()

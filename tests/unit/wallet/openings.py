@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
@@ -88,9 +88,10 @@ class SigningWallet:
     async def __aexit__(self, *_: object) -> None:
         self.record.close()
 
-    def restart(self, **changes: Any) -> None:
+    def restart(self, meanwhile: Callable[[], object] = lambda: None, **changes: Any) -> None:
         """As the next process: nothing but the file is left. `changes` are its attributes."""
         self.record.close()
+        meanwhile()
         for name, value in changes.items():
             setattr(self, name, value)
         self._open()

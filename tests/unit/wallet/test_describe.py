@@ -17,6 +17,9 @@ from lightning_proxy.wallet.events import (
     Event,
     FundingChange,
     FundingChanged,
+    PaymentFailed,
+    PaymentReceived,
+    PaymentSent,
     PeerConnected,
     PeerUnreachable,
 )
@@ -43,10 +46,10 @@ def asked(kind: DelegationKind) -> DelegationReceived:
 @pytest.mark.parametrize("kind", list(DelegationKind))
 def test_questions_and_answers(kind: DelegationKind) -> None:
     event = asked(kind)
-    value, sentence = describe(event)
+    value, lines = describe(event)
     assert (value["event"], value["kind"]) == ("delegation", kind.value)
-    assert PEER.hex()[:10] in sentence
-    value, sentence = describe(Answered(event.request, rpc.FundingSigned("00" * 64)))
+    assert PEER.hex()[:10] in lines[0]
+    value, (sentence,) = describe(Answered(event.request, rpc.FundingSigned("00" * 64)))
     assert (value["event"], value["channel_id"]) == ("answered", event.request.channel_id.hex())
     assert sentence.endswith(".")
     assert "{" not in sentence
@@ -63,13 +66,16 @@ def test_questions_and_answers(kind: DelegationKind) -> None:
         (ChannelOpened(ID, PEER), "channel_opened", "is open."),
         (ChannelProblem(ID, PEER, "no"), "problem", "NOT AS IN THE RECORD"),
         (ChannelProblem(ID, PEER, "no", state_lost=True), "problem", "MAY BE AN OLD COPY"),
+        (PaymentReceived(ID, 1_500, "a book"), "payment_received", "Received 1.500 sat."),
+        (PaymentSent(ID, 20_000, ID), "payment_sent", "Paid 20.000 sat."),
+        (PaymentFailed(ID, 20_000, "no"), "payment_failed", "The money is back."),
         (PeerConnected(SESSION_ID, PEER), "peer_connected", SESSION_ID),
         (PeerUnreachable(PEER, "Nobody."), "peer_unreachable", "Nobody. Trying again."),
     ],
 )
 def test_events_of_channels(event: Event, name: str, words: str) -> None:
     value: dict[str, Any]
-    value, sentence = describe(event)
+    value, lines = describe(event)
     assert value["event"] == name
     msgspec.json.encode(value)
-    assert words in sentence
+    assert words in "\n".join(lines)

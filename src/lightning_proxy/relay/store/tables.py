@@ -59,6 +59,13 @@ channel_messages: Final = Table(
         ondelete="CASCADE",
     ),
 )
+#: When a wallet came last, in Unix seconds.
+wallets: Final = Table(
+    "wallets",
+    metadata,
+    Column("wallet", LargeBinary, primary_key=True),
+    Column("seen", Float, nullable=False, index=True),
+)
 #: The connections that the relay holds for wallets; those of a former run are lost.
 sessions: Final = Table(
     "sessions",

@@ -65,6 +65,6 @@ class Adapter(Protocol):
         """Returns the host that will be called; raises `RpcError` for a target that won't do."""
         ...
 
-    async def send(self, target: Any, say: Say) -> Outcome:
-        """Push; never raises for what the receiver does."""
+    async def send(self, target: Any, say: Say, wallet: bytes) -> Outcome:
+        """Push, on this wallet's (node id) account; never raises for what the receiver does."""
         ...

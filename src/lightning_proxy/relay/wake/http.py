@@ -1,13 +1,12 @@
 """Calls the URLs that wallets name, and only those that may be called."""
 
-import asyncio
 import email.utils
 import re
 import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from typing import Final, Self
 
@@ -19,6 +18,7 @@ from lightning_proxy.http import Answer, Client
 from lightning_proxy.networks import is_loopback
 from lightning_proxy.relay.dial_policy import DialPolicy
 from lightning_proxy.relay.resolver import Resolver
+from lightning_proxy.relay.shares import Owner, Places
 from lightning_proxy.relay.text import printable
 from lightning_proxy.relay.wake.adapter import (
     Delivered,
@@ -34,6 +34,8 @@ from lightning_proxy.rpc import ErrorCode, RpcError
 
 #: Bytes of an answer that are read: its beginning is for the wallet, if for anybody.
 _MAX_ANSWER: Final = 4096
+#: Calls that are under way or wait for their turn, to one host and in all.
+_MOST: Final = 4096
 #: Characters of it that a wallet is shown.
 _MAX_REASON: Final = 200
 _LETTERS: Final = re.compile(r"[\x21-\x7e]+")
@@ -56,8 +58,8 @@ class GuardedHttp:
         self._settings = settings
         #: Calls to a host, those that wait for their turn too.
         self._calls: Counter[str] = Counter()
-        self._host_slots: dict[str, asyncio.Semaphore] = {}
-        self._slots = asyncio.Semaphore(settings.max_concurrent)
+        self._host_places: dict[str, Places] = {}
+        self._places = Places(settings.max_concurrent, _MOST, settings.timeout)
 
     async def __aenter__(self) -> Self:
         self._client = Client(
@@ -113,6 +115,7 @@ class GuardedHttp:
         say: Say,
         write: Callable[[Notice], Awaitable[Letter]],
         *,
+        wallet: bytes = b"",
         gone: frozenset[int] = frozenset(),
     ) -> Outcome:
         """POST what is written of what there is to say when the turn has come.
@@ -124,32 +127,37 @@ class GuardedHttp:
             host = self.check(url)
         except RpcError as error:
             return Failed(error.sentence)
-        async with AsyncExitStack() as stack:
-            try:
-                # Who waits longer is better off with the next attempt.
-                async with asyncio.timeout(self._settings.timeout):
-                    await stack.enter_async_context(self._turn(host))
-            except TimeoutError:
-                return Failed("too many wallets are woken there at once")
-            notice = say()
-            if notice is None:
-                return Spared()
-            return await self._post(url, await write(notice), gone)
+        try:
+            async with self._turn(host, wallet):
+                notice = say()
+                if notice is None:
+                    return Spared()
+                return await self._post(url, await write(notice), gone)
+        except RpcError:
+            # It waited for too long, or has to give way: the next attempt may have more luck.
+            return Failed("too many wallets are woken there at once")
 
     @asynccontextmanager
-    async def _turn(self, host: str) -> AsyncIterator[None]:
-        """First the host's slot: a wait for a slow one takes no other's place."""
+    async def _turn(self, host: str, wallet: bytes) -> AsyncIterator[None]:
+        """First the host's place: a wait for a slow one takes no other's.
+
+        Where all are taken, the wallet with most calls under way ends its oldest for who has fewer:
+        hosts cost nothing. Raises `RpcError` (limit), from inside as well.
+        """
         self._calls[host] += 1
-        host_slots = self._host_slots.setdefault(
-            host, asyncio.Semaphore(self._settings.max_concurrent_per_host)
-        )
+        places = self._host_places.get(host)
+        if places is None:
+            places = self._host_places[host] = Places(
+                self._settings.max_concurrent_per_host, _MOST, self._settings.timeout
+            )
+        owner = Owner(wallet.hex(), _site_of(host).encode())
         try:
-            async with host_slots, self._slots:
+            async with places.place(owner), self._places.place(owner):
                 yield
         finally:
             self._calls[host] -= 1
             if not self._calls[host]:
-                del self._calls[host], self._host_slots[host]
+                del self._calls[host], self._host_places[host]
 
     async def _post(self, url: str, letter: Letter, gone: frozenset[int]) -> Outcome:
         # The URL as it was registered: the receiver checks the signature over just this.
@@ -158,6 +166,19 @@ class GuardedHttp:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Failed(_why(error))
         return _outcome(answer, gone)
+
+
+def _site_of(host: str) -> str:
+    """Whose host it is, about: names below one's own domain are for free."""
+    return host if _is_literal(host) else ".".join(host.lower().rstrip(".").split(".")[-2:])
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 class _Forbidden(OSError):

@@ -39,12 +39,12 @@ class Target:
     attempted: float = float("-inf")
     not_before: float = float("-inf")
 
-    async def push(self, say: Say) -> Outcome:
+    async def push(self, say: Say, wallet: bytes) -> Outcome:
         """Push what there is to say when the turn has come, and note how that went."""
         before = self.last_attempt, self.attempted
         self.last_attempt = time.time()
         self.attempted = time.monotonic()
-        outcome = await self.adapter.send(self.address, say)
+        outcome = await self.adapter.send(self.address, say, wallet)
         match outcome:
             case Delivered():
                 self.last_success, self.failure = time.time(), None
@@ -77,6 +77,10 @@ class Targets:
         self._adapters = adapters
         self._most = most
         self._of: dict[bytes, list[Target]] = {}
+
+    def forget(self, wallet: bytes) -> None:
+        """The store has none of this wallet's any more."""
+        self._of.pop(wallet, None)
 
     async def load(self) -> None:
         for stored in await self._store.all():

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -37,6 +37,8 @@ URGENCY: Final = {
 }
 #: What a peer waits for.
 _WAITED_FOR: Final = frozenset({WakeReason.DELEGATION, WakeReason.SLOT_USED})
+#: So many queues there are.
+_RANKS: Final = 3
 #: Seconds that a push is worth delivering for, where nothing says until when.
 _LIFETIME: Final = {
     WakeReason.TEST: 60.0,
@@ -100,9 +102,12 @@ class Waker:
         self._resolver = resolver
         self._database = database
         self._calls: dict[bytes, _Call] = {}
-        #: Wallets whose push is due: those that a peer waits for, and those that lost a session.
-        self._urgent: OrderedDict[bytes, _Call] = OrderedDict()
-        self._others: OrderedDict[bytes, _Call] = OrderedDict()
+        #: Wallets whose push is due: those that a peer waits for, that a peer spoke to, that lost a
+        #: session; and, last, those that want to see a push.
+        self._queues: tuple[OrderedDict[bytes, _Call], ...] = tuple(
+            OrderedDict() for _ in range(_RANKS)
+        )
+        self._tests: deque[asyncio.Future[None]] = deque()
         #: Wallets that had a test within the cooldown, and when (monotonic clock).
         self._tested: OrderedDict[bytes, float] = OrderedDict()
         #: A wallet that comes and goes is woken anew each time, but not without end.
@@ -156,7 +161,7 @@ class Waker:
         else:
             self.counters.wakes_collapsed += 1
             is_news = (reason, opaque_id) != (call.reason, call.id)
-            is_queued = wallet in self._urgent or wallet in self._others
+            is_queued = any(wallet in queue for queue in self._queues)
             is_over = not (is_queued or call.pushing or call.timer)
             if is_over or URGENCY[reason] <= URGENCY[call.reason]:
                 call.reason, call.id, call.due = reason, opaque_id, due
@@ -200,8 +205,8 @@ class Waker:
 
     def _drop(self, wallet: bytes) -> None:
         call = self._calls.pop(wallet, None)
-        self._urgent.pop(wallet, None)
-        self._others.pop(wallet, None)
+        for queue in self._queues:
+            queue.pop(wallet, None)
         if call is not None and call.timer is not None:
             call.timer.cancel()
 
@@ -214,6 +219,11 @@ class Waker:
     async def remove(self, wallet: bytes, target_id: str) -> None:
         """Raises `RpcError` (invalid_params), `StoreError`."""
         await self._targets.remove(wallet, target_id)
+
+    def forget(self, wallet: bytes) -> None:
+        """The store has no targets of this wallet's any more: there is nowhere to wake it."""
+        self._targets.forget(wallet)
+        self.came(wallet)
 
     def targets(self, wallet: bytes) -> list[WakeTarget]:
         return [target.describe() for target in self._targets.of(wallet)]
@@ -233,6 +243,11 @@ class Waker:
                 retry_after=self._settings.cooldown,
             )
         self._tested[wallet] = now
+        # In its turn, after what is not for show, and within the same rate.
+        turn = asyncio.get_running_loop().create_future()
+        self._tests.append(turn)
+        self._due.set()
+        await turn
         notice = Notice(WakeReason.TEST, "0" * 32, _LIFETIME[WakeReason.TEST])
         await self._push_to(wallet, lambda: notice)
         return self.targets(wallet)
@@ -261,11 +276,12 @@ class Waker:
 
     def _enqueue(self, wallet: bytes, call: _Call) -> None:
         call.timer = None
-        if call.reason is WakeReason.SESSION_LOST:
-            self._others[wallet] = call
-        else:
-            self._others.pop(wallet, None)
-            self._urgent[wallet] = call
+        for rank, queue in enumerate(self._queues):
+            if rank == _rank(call.reason):
+                # Who is there already keeps its place.
+                queue[wallet] = call
+            else:
+                queue.pop(wallet, None)
         self._due.set()
 
     async def _run(self) -> None:
@@ -279,9 +295,9 @@ class Waker:
             await asyncio.sleep(max(_BURST, 1 / self._settings.rate))
 
     def _take_one(self) -> bool:
-        queue = self._urgent or self._others
-        if not queue:
-            return False
+        queue = next(filter(None, self._queues), None)
+        if queue is None:
+            return self._let_test()
         wallet, call = queue.popitem(last=False)
         opens = [each.not_before for each in self._targets.of(wallet)]
         if not opens:
@@ -295,6 +311,14 @@ class Waker:
             self._pushes.add(task)
             task.add_done_callback(self._pushes.discard)
         return True
+
+    def _let_test(self) -> bool:
+        while self._tests:
+            turn = self._tests.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return True
+        return False
 
     async def _push(self, wallet: bytes, call: _Call) -> None:
         call.attempts += 1
@@ -334,7 +358,7 @@ class Waker:
         await asyncio.gather(*(self._push_one(wallet, target, say) for target in due))
 
     async def _push_one(self, wallet: bytes, target: Target, say: Say) -> None:
-        outcome = await target.push(say)
+        outcome = await target.push(say, wallet)
         log = _log.bind(wallet=wallet.hex(), host=target.host)
         match outcome:
             case Delivered():
@@ -358,6 +382,13 @@ class Waker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _rank(reason: WakeReason) -> int:
+    """Which queue it waits in."""
+    if reason in _WAITED_FOR:
+        return 0
+    return 2 if reason is WakeReason.SESSION_LOST else 1
 
 
 def _forget_until(times: OrderedDict[bytes, float], until: float) -> None:

@@ -106,7 +106,7 @@ class WebPush:
             ) from None
         return host
 
-    async def send(self, target: WakeByWebPush, say: Say) -> Outcome:
+    async def send(self, target: WakeByWebPush, say: Say, wallet: bytes) -> Outcome:
         async def write(notice: Notice) -> Letter:
             # Encryption takes a millisecond; the event loop has better things to do.
             body, headers = await asyncio.to_thread(self._seal, target, Body.of(notice))
@@ -114,7 +114,7 @@ class WebPush:
             return body, headers
 
         try:
-            return await self._http.post(target.endpoint, say, write, gone=_GONE)
+            return await self._http.post(target.endpoint, say, write, wallet=wallet, gone=_GONE)
         except (VapidException, WebPushException, ValueError) as error:
             return Failed(f"it can't be encrypted ({type(error).__name__})")
 

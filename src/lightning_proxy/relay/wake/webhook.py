@@ -46,7 +46,7 @@ class Webhook:
     def check(self, target: WakeByWebhook) -> str:
         return self._http.check(target.url)
 
-    async def send(self, target: WakeByWebhook, say: Say) -> Outcome:
+    async def send(self, target: WakeByWebhook, say: Say, wallet: bytes) -> Outcome:
         async def write(notice: Notice) -> Letter:
             body = Body.of(notice)
             timestamp = datetime.now(UTC).strftime(TIMESTAMP_FORMAT)
@@ -54,4 +54,4 @@ class Webhook:
             signed = {TIMESTAMP_HEADER: timestamp, SIGNATURE_HEADER: self._identity.sign(text)}
             return body, _HEADERS | signed
 
-        return await self._http.post(target.url, say, write, gone=_GONE)
+        return await self._http.post(target.url, say, write, wallet=wallet, gone=_GONE)

@@ -1,0 +1,399 @@
+"""What an owner does with the money in channels: asks for some, pays, sees what there is."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from lightning_proxy.bolt.channel import Channel, ChannelState
+from lightning_proxy.bolt.channel.begin import snapshot_of
+from lightning_proxy.bolt.channel.snapshot import Snapshot
+from lightning_proxy.bolt.commitment import Htlc, Role
+from lightning_proxy.bolt.invoice import PREFIXES, SignedInvoice, parse
+from lightning_proxy.bolt.messages import ChannelUpdate, decode
+from lightning_proxy.chain import ChainError
+from lightning_proxy.wallet.confirmations import OwnChain
+from lightning_proxy.wallet.errors import PaymentError
+from lightning_proxy.wallet.events import Event, PaymentFailed, PaymentSent
+from lightning_proxy.wallet.moving import rounds
+from lightning_proxy.wallet.moving.balances import Balances, balances, sendable_msat
+from lightning_proxy.wallet.moving.invoices import Hop, make_invoice
+from lightning_proxy.wallet.moving.limits import Limits
+from lightning_proxy.wallet.moving.moves import Moves
+from lightning_proxy.wallet.moving.paying import attempt
+from lightning_proxy.wallet.moving.tables import (
+    Book,
+    InvoiceStatus,
+    PaymentStatus,
+    StoredInvoice,
+    StoredPayment,
+)
+from lightning_proxy.wallet.record import Ledger, StoredChannel
+from lightning_proxy.wallet.request import chain_of
+from lightning_proxy.wallet.words import short
+
+#: Where no payment is made or taken, until what a channel says can be enforced on the chain.
+_NOT_YET: Final = "bitcoin"
+_REFUSED: Final = (
+    "Payments on Bitcoin's main chain are refused for now: this wallet can't yet enforce on the "
+    "chain what a channel says."
+)
+_SALT_BYTES: Final = 32
+DEFAULT_EXPIRY: Final = 3600
+#: Seconds between two looks at the record for what another process has heard.
+_LOOK_AGAIN: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """One payment, either way; `status` is one of `PaymentStatus` or `InvoiceStatus`, or "expired".
+
+    `reason` says why it failed; `preimage` is the proof of one that was sent.
+    """
+
+    is_incoming: bool
+    payment_hash: bytes
+    amount_msat: int | None
+    status: str
+    description: str
+    invoice: str = field(repr=False)
+    created: float
+    settled: float | None
+    peer: bytes | None = None
+    preimage: bytes | None = field(default=None, repr=False)
+    reason: str | None = None
+
+
+class Purse:
+    """`connected` tells the session that there is with a node, by its id; None: there is none.
+
+    All methods raise `RecordError`.
+    """
+
+    def __init__(
+        self,
+        moves: Moves,
+        chain: OwnChain | None,
+        connected: Callable[[bytes], str | None],
+    ) -> None:
+        self._moves = moves
+        self._record = moves.record
+        self._chain = chain
+        self._connected = connected
+        #: Of payments whose outcome somebody waits for.
+        self._over: dict[bytes, asyncio.Event] = {}
+
+    # ---- receiving ----
+
+    async def create_invoice(
+        self, amount_msat: int | None, description: str = "", *, expiry: int = DEFAULT_EXPIRY
+    ) -> StoredInvoice:
+        """Ask for money: `amount_msat` None lets the payer choose, `expiry` is in seconds.
+
+        Raises `PaymentError` where no channel could take it, and `InvoiceError`.
+        """
+        ready = await self._ready()
+        chains = {chain_of(stored.channel().open_channel) for stored, _ in ready}
+        if not ready:
+            raise PaymentError("There is no open channel to be paid through.")
+        if chains == {_NOT_YET}:
+            raise PaymentError(_REFUSED)
+        chain = min(chains - {_NOT_YET})
+        usable = [each for each in ready if chain_of(each[0].channel().open_channel) == chain]
+        self._check_receivable(amount_msat, [snapshot for _, snapshot in usable])
+        routes = [
+            (stored.peer, hop)
+            for stored, _ in usable
+            if (hop := await self._hop(stored)) is not None
+        ]
+        salt, now = secrets.token_bytes(_SALT_BYTES), time.time()
+        fresh = make_invoice(
+            self._moves.keys,
+            salt,
+            chain=chain,
+            amount_msat=amount_msat,
+            description=description,
+            expiry=expiry,
+            routes=tuple(routes),
+            now=now,
+        )
+        return await self._record.change(
+            lambda ledger: Book(ledger).add_invoice(fresh, amount_msat, description, now)
+        )
+
+    def _check_receivable(self, amount_msat: int | None, snapshots: list[Snapshot]) -> None:
+        most = max(balances(snapshot).receivable_msat for snapshot in snapshots)
+        if self._chain is None:
+            policy = self._moves.policy
+            if (amount_msat or 0) > policy.max_unwatched_payment_msat:
+                raise PaymentError(
+                    f"Without a chain source of its own, this wallet takes "
+                    f"{policy.max_unwatched_payment_msat} msat at most in one payment: name a "
+                    "source, or raise the policy's max_unwatched_payment_msat."
+                )
+        if amount_msat is not None and amount_msat > most:
+            raise PaymentError(f"No channel can take more than {most} msat in one payment now.")
+
+    async def _hop(self, stored: StoredChannel) -> Hop | None:
+        """How the peer forwards to us; None where the channel has no name that it would know."""
+        channel = stored.channel()
+        ready = channel.channel_ready(channel.role.other)
+        name = None if ready is None else ready.short_channel_id
+        if name is None:
+            name = await self._place(channel)
+        if name is None:
+            return None
+        live = await self._record.change(lambda ledger: Book(ledger).live(stored.index))
+        update = None if live is None or live.peer_update is None else decode(live.peer_update)
+        if not isinstance(update, ChannelUpdate):
+            return Hop(name)
+        return Hop(
+            name,
+            update.fee_base_msat,
+            update.fee_proportional_millionths,
+            update.cltv_expiry_delta,
+        )
+
+    async def _place(self, channel: Channel) -> int | None:
+        """BOLT #7's `short_channel_id`: block, transaction, output."""
+        if self._chain is None:
+            return None
+        created = channel.funding_created
+        try:
+            output = await self._chain.source.output(
+                created.funding_txid, created.funding_output_index
+            )
+        except ChainError:
+            return None
+        if output is None or output.block_height is None or output.transaction_index is None:
+            return None
+        return (
+            output.block_height << 40
+            | output.transaction_index << 16
+            | created.funding_output_index
+        )
+
+    async def hear_update(self, peer: bytes, raw: bytes, update: ChannelUpdate) -> None:
+        """The peer's `channel_update` for a channel with us."""
+        places = {}
+        for stored, _ in await self._ready():
+            if stored.peer == peer:
+                channel = stored.channel()
+                readies = (
+                    channel.channel_ready(role) for role in (channel.role, channel.role.other)
+                )
+                names = {each.short_channel_id for each in readies if each is not None}
+                places[stored.index] = names | {await self._place(channel)}
+
+        def work(ledger: Ledger) -> None:
+            book = Book(ledger)
+            for index, names in places.items():
+                live = book.live(index)
+                if live is not None and update.short_channel_id in names:
+                    book.update(replace(live, peer_update=raw))
+
+        await self._record.change(work)
+
+    # ---- paying ----
+
+    async def pay(self, text: str, amount_msat: int | None = None) -> Payment:
+        """Pay an invoice, and wait for the outcome: `status` "sent" or "failed".
+
+        Who stops waiting does not stop the payment. `amount_msat` is for an invoice that names
+        none. Raises `PaymentError` and `InvoiceError` where nothing was offered to anybody.
+        """
+        signed = parse(text.strip().removeprefix("lightning:"))
+        await self._start(signed, amount_msat)
+        return await self.outcome(signed.invoice.payment_hash)
+
+    async def outcome(self, payment_hash: bytes) -> Payment:
+        """Wait for a payment that is under way; raises `KeyError` for none of this wallet's.
+
+        Another process of the wallet's may be the one that hears of it.
+        """
+        while True:
+            over = self._over.setdefault(payment_hash, asyncio.Event())
+            sent = await self._record.change(lambda ledger: Book(ledger).latest_of(payment_hash))
+            if sent is None:
+                raise KeyError(payment_hash)
+            if sent.status in (PaymentStatus.SENT, PaymentStatus.FAILED):
+                self._over.pop(payment_hash, None)
+                return _sent(sent)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), _LOOK_AGAIN)
+
+    def note(self, event: Event) -> None:
+        """An event of this wallet's: a payment may be over."""
+        if isinstance(event, PaymentSent | PaymentFailed):
+            over = self._over.pop(event.payment_hash, None)
+            if over is not None:
+                over.set()
+
+    async def _start(self, signed: SignedInvoice, amount_msat: int | None) -> None:
+        invoice = signed.invoice
+        wanted = _amount(invoice.amount_msat, amount_msat)
+        if time.time() > invoice.expires_at:
+            raise PaymentError("The invoice has expired: ask the payee for another.")
+        if invoice.prefix == PREFIXES[_NOT_YET]:
+            raise PaymentError(_REFUSED)
+        if signed.payee == self._moves.keys.node_id:
+            raise PaymentError("That is an invoice of this wallet's own.")
+        session_id = self._connected(signed.payee)
+        ready = [
+            (stored, snapshot)
+            for stored, snapshot in await self._ready()
+            if stored.peer == signed.payee
+            and PREFIXES.get(chain_of(stored.channel().open_channel)) == invoice.prefix
+        ]
+        if not ready:
+            raise PaymentError(
+                f"There is no open channel with {short(signed.payee)}, and so far only peers of "
+                "one's own can be paid."
+            )
+        if session_id is None:
+            raise PaymentError(f"{short(signed.payee)} is not connected now.")
+        means = await self._moves.means()
+        if means.height is None:
+            raise PaymentError(
+                "Only with a chain source of its own can this wallet tell how long a payment may "
+                "take, and it has none that answers: name one with --chain."
+            )
+        stored, snapshot = max(ready, key=lambda each: sendable_msat(each[1]))
+        self._check_sendable(snapshot, wanted, invoice.payment_hash)
+        tried = attempt(signed, wanted, secrets.token_bytes(32), means.height)
+
+        def work(ledger: Ledger) -> None:
+            book = Book(ledger)
+            known = book.payment_of(invoice.payment_hash)
+            if known is not None:
+                raise PaymentError(
+                    "That invoice was paid already."
+                    if known.status is PaymentStatus.SENT
+                    else "That invoice is being paid: whether it arrives is not known yet."
+                )
+            rounds.begin(book, stored, session_id)
+            book.add_payment(
+                invoice.payment_hash, signed.text, signed.payee, wanted, stored.index, tried
+            )
+
+        await self._record.change(work)
+        await self._moves.go_on((stored.index,))
+
+    def _check_sendable(self, snapshot: Snapshot, amount_msat: int, payment_hash: bytes) -> None:
+        most = sendable_msat(snapshot)
+        if amount_msat > most:
+            raise PaymentError(f"The channel can send {most} msat at most in one payment now.")
+        htlc = Htlc(snapshot.role, snapshot.ours.next_htlc_id, amount_msat, payment_hash, 0)
+        if Limits.of(self._moves.policy).is_too_much_dust(snapshot, htlc):
+            raise PaymentError(
+                "Too much is under way in amounts that are too small for the chain: wait, or raise "
+                "the policy's max_dust_msat."
+            )
+
+    # ---- looking ----
+
+    async def payments(self) -> list[Payment]:
+        """What was asked for and what was paid, the oldest first."""
+
+        def work(ledger: Ledger) -> list[Payment]:
+            book, now = Book(ledger), time.time()
+            found = [_received(invoice, now) for invoice in book.invoices()]
+            found += [_sent(payment) for payment in book.payments()]
+            return sorted(found, key=lambda payment: payment.created)
+
+        return await self._record.change(work)
+
+    async def balances(self) -> dict[bytes, Balances]:
+        """Of each channel that is ready, by its id."""
+        return {
+            stored.channel().channel_id: balances(snapshot)
+            for stored, snapshot in await self._ready()
+        }
+
+    async def _ready(self) -> list[tuple[StoredChannel, Snapshot]]:
+        def work(ledger: Ledger) -> list[tuple[StoredChannel, Snapshot]]:
+            book, found = Book(ledger), []
+            for stored in ledger.channels():
+                channel = stored.channel()
+                if channel.state is ChannelState.READY:
+                    live = book.live(stored.index)
+                    found.append((stored, snapshot_of(channel) if live is None else live.snapshot))
+            return found
+
+        return await self._record.change(work)
+
+    # ---- fees ----
+
+    async def look_at_fees(self, target_blocks: int = 6) -> None:
+        """Where this wallet opened a channel, have its commitments pay what the chain asks for."""
+        if self._chain is None:
+            return
+        try:
+            estimate = await self._chain.source.fee_estimate(target_blocks)
+        except ChainError:
+            return
+        limits = Limits.of(self._moves.policy)
+        opened = [
+            (stored, session_id)
+            for stored, snapshot in await self._ready()
+            if snapshot.role is Role.OPENER
+            and (session_id := self._connected(stored.peer)) is not None
+        ]
+
+        def work(ledger: Ledger) -> list[int]:
+            book, changed = Book(ledger), []
+            for stored, session_id in opened:
+                live = rounds.begin(book, stored, session_id)
+                current = live.snapshot.theirs.latest.state.feerate_per_kw
+                feerate = limits.new_feerate(current, estimate)
+                if feerate is not None and live.lost is None:
+                    book.update(replace(live, feerate=feerate))
+                    changed.append(live.index)
+            return changed
+
+        await self._moves.go_on(await self._record.change(work))
+
+
+def _amount(asked: int | None, given: int | None) -> int:
+    if asked is None and given is None:
+        raise PaymentError("The invoice names no amount: say how much to pay.")
+    if asked is not None and given is not None and asked != given:
+        raise PaymentError(f"The invoice asks for {asked} msat, and not for {given}.")
+    amount = given if asked is None else asked
+    if not amount or amount < 0:
+        raise PaymentError("There is nothing to pay.")
+    return amount
+
+
+def _received(invoice: StoredInvoice, now: float) -> Payment:
+    is_over = invoice.status is InvoiceStatus.OPEN and now > invoice.expires_at
+    received = invoice.received_msat
+    return Payment(
+        is_incoming=True,
+        payment_hash=invoice.payment_hash,
+        amount_msat=invoice.amount_msat if received is None else received,
+        status="expired" if is_over else invoice.status.value,
+        description=invoice.description,
+        invoice=invoice.text,
+        created=invoice.created,
+        settled=invoice.settled,
+    )
+
+
+def _sent(payment: StoredPayment) -> Payment:
+    return Payment(
+        is_incoming=False,
+        payment_hash=payment.payment_hash,
+        amount_msat=payment.amount_msat,
+        status=payment.status.value,
+        description=parse(payment.invoice).invoice.description or "",
+        invoice=payment.invoice,
+        created=payment.created,
+        settled=payment.settled,
+        peer=payment.payee,
+        preimage=payment.preimage,
+        reason=payment.reason,
+    )
