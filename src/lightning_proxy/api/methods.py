@@ -105,11 +105,7 @@ def methods_of(
 ) -> Methods:
     """All that may be asked for this wallet from this address, and what `rights` leave of it."""
     return (
-<<<<<<< HEAD
-        _SessionMethods(relay, inbox, device_key, limits).table()
-=======
         _SessionMethods(relay, inbox, limits, address).table()
->>>>>>> main
         | _WakeMethods(relay, inbox, sees=DeviceRight.SEE in rights).table()
         | _SlotMethods(relay, inbox).table()
         | _DeviceMethods(relay, inbox, device_key).table()
@@ -128,18 +124,13 @@ def check_right(name: str, rights: frozenset[DeviceRight], *, is_node: bool) -> 
 class _SessionMethods:
     """Its sessions, what it says to their peers, and what it was told."""
 
-<<<<<<< HEAD
-    def __init__(self, relay: Relay, inbox: Inbox, device_key: bytes, limits: Limits) -> None:
-=======
     #: Wallets (node ids) of which a list of channels is being made.
     _listing: ClassVar[WeakValueDictionary[bytes, asyncio.Lock]] = WeakValueDictionary()
 
     def __init__(self, relay: Relay, inbox: Inbox, limits: Limits, address: str) -> None:
->>>>>>> main
         assert inbox.node_id is not None  # noqa: S101 - it has authenticated
         self._relay = relay
         self._inbox = inbox
-        self._device_key = device_key
         self._limits = limits
         self._wallet = inbox.node_id
         self._address = address
@@ -155,7 +146,6 @@ class _SessionMethods:
             "subscribe": (Subscribe, self._subscribe),
             "set_presence": (SetPresence, self._set_presence),
             "open_channel": (OpenChannel, self._open_channel),
-            "update_channel": (UpdateChannel, self._update_channel),
             "channels": (Channels, self._channels),
             "acknowledge": (Acknowledge, self._acknowledge),
         }
@@ -225,10 +215,6 @@ class _SessionMethods:
     def _open_channel(self, wanted: OpenChannel) -> Done:
         session = self._relay.find(self._inbox, wanted.session_id)
         session.open_channel(bytes.fromhex(wanted.message))
-        return Done()
-
-    async def _update_channel(self, wanted: UpdateChannel) -> Done:
-        await self._relay.update_channel(self._inbox, self._device_key, wanted)
         return Done()
 
     async def _channels(self, wanted: Channels) -> list[ChannelInfo] | ChannelPage:
@@ -313,7 +299,7 @@ class _SlotMethods:
 
 
 class _DeviceMethods:
-    """Who else may act for it, and who settles for which channel."""
+    """Who else may act for it, who settles for which channel, and what that one says there."""
 
     def __init__(self, relay: Relay, inbox: Inbox, device_key: bytes) -> None:
         assert inbox.node_id is not None  # noqa: S101 - it has authenticated
@@ -328,6 +314,7 @@ class _DeviceMethods:
             "devices": (Devices, self._list),
             "revoke_device": (RevokeDevice, self._revoke),
             "take_over": (TakeOver, self._take_over),
+            "update_channel": (UpdateChannel, self._update_channel),
         }
 
     async def _add(self, wanted: AddDevice) -> DeviceInfo:
@@ -349,6 +336,10 @@ class _DeviceMethods:
     async def _take_over(self, wanted: TakeOver) -> Lease:
         channel_id = bytes.fromhex(wanted.channel_id)
         return Lease(await kept(self._relay.take_over(self._inbox, self._device_key, channel_id)))
+
+    async def _update_channel(self, wanted: UpdateChannel) -> Done:
+        await self._relay.update_channel(self._inbox, self._device_key, wanted)
+        return Done()
 
 
 async def kept(work: Awaitable[T]) -> T:
