@@ -203,12 +203,13 @@ class ChannelReadyQuestion(Question):
 class ReestablishQuestion(Question):
     """On a new connection: where the wallet's record of the channel stands.
 
-    `resume` says whether the channel goes on from a snapshot, or raises `RpcError`.
+    `resume` says whether the channel goes on from a snapshot, or raises `RpcError`; None: it never
+    moved, and does not.
     """
 
     kind = DelegationKind.REESTABLISH
 
-    def __init__(self, channel: Channel, resume: Resume) -> None:
+    def __init__(self, channel: Channel, resume: Resume | None = None) -> None:
         super().__init__(channel)
         self._resume = resume
 
@@ -222,7 +223,7 @@ class ReestablishQuestion(Question):
             my_current_per_commitment_point=bytes.fromhex(numbers.my_current_per_commitment_point),
         )
         snapshot = None if numbers.snapshot is None else bytes.fromhex(numbers.snapshot)
-        if self._resume(self.channel, snapshot, message):
+        if self._resume is not None and self._resume(self.channel, snapshot, message):
             return [message.encode()]
         return self._say(message)
 

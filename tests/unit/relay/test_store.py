@@ -224,6 +224,7 @@ async def test_wallets_from_before_it_was_noted_when_they_came_came_just_now(pat
         await WakeStore(database).add(StoredTarget("7a", WALLET, WakeKind.WEBHOOK, b"{}", 1.0))
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("DROP TABLE wallets")
+        connection.execute("ALTER TABLE channels DROP COLUMN snapshot")
         connection.execute("UPDATE alembic_version SET version_num = '0004'")
         connection.commit()
     began = time.time()
