@@ -15,6 +15,7 @@ from lightning_proxy.bolt.channel.snapshot import Snapshot
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.messages import (
     CommitmentSigned,
+    Error,
     Message,
     RevokeAndAck,
     UpdateFailHtlc,
@@ -449,6 +450,25 @@ async def test_what_crosses_a_question(moves: Moves, start: Start) -> None:
     assert len(moves.peer.snapshot.ours.commitment.state.htlcs) == 2
 
 
+async def test_a_question_is_the_same_one_on_another_socket(moves: Moves, start: Start) -> None:
+    """By its own fence, though the wallet has spoken and more has come meanwhile."""
+    wallet = await start(moves)
+    await moves.send(moves.peer.add(1_000_000, HASH))
+    await moves.send(moves.peer.commitment_signed())
+    question = await question_of(wallet, "commitment")
+    # That it has heard the peer's channel_reestablish.
+    await moves.update(wallet, moves.wallet.mover.add(2_000_000, HASH))
+    await moves.hear("update_add_htlc", "commitment_signed")
+    await moves.send(moves.peer.add(3_000_000, HASH))
+    await moves.quiet()
+    async with raw_wallet(wallet.url, SECRET) as second:
+        again = await question_of(second, "commitment")
+        assert (again["id"], again["fence"]) == (question["id"], question["fence"])
+        assert again["messages"] == [raw.hex() for raw in moves.spoken]
+        await second.answer(again, moves.take(again))
+        await moves.hear("revoke_and_ack")
+
+
 async def test_a_request_that_takes_what_was_asked_ends_the_question(
     moves: Moves, start: Start
 ) -> None:
@@ -696,3 +716,39 @@ async def test_raw_messages_are_the_wallets_own(moves: Moves, start: Start) -> N
     assert (await wallet.event("message"))["message"] == fail.hex()
     await wallet.call("send", session_id=moves.session_id, message=fail.hex())
     assert await moves.connection.receive() == fail
+    # The relay's copy has not heard that: it does not go on from it afterwards.
+    await wallet.call("subscribe", session_id=moves.session_id, raw=False)
+    await moves.connection.send(fail)
+    assert (await wallet.event("message"))["message"] == fail.hex()
+    with pytest.raises(RpcFailure, match="does not move"):
+        await moves.ask_for(wallet, 0)
+
+
+async def test_a_record_without_a_snapshot_is_served_as_before(
+    moves: Moves, path: Path, peer: ScriptedPeer
+) -> None:
+    """Where the channel is, only the wallet knows: it may have moved elsewhere."""
+    await moves.store(path, NODE_ID, peer.node_id)
+    async with relay(store=str(path)) as server, raw_wallet(server.url, SECRET) as wallet:
+        question = await moves.begin(wallet, peer)
+        answer = {**moves.wallet.reconnect()}
+        del answer["snapshot"]
+        await wallet.answer(question, answer)
+        await moves.resume(wallet)
+        await moves.send(moves.peer.add(1_000_000, HASH))
+        assert b"takes no part" in await moves.connection.receive()
+        with pytest.raises(RpcFailure, match="does not move"):
+            await moves.ask_for(wallet, 0)
+
+
+async def test_a_channel_that_fails_is_asked_about_no_more(moves: Moves, start: Start) -> None:
+    wallet = await start(moves)
+    await moves.send(moves.peer.add(1_000_000, HASH))
+    await moves.send(moves.peer.commitment_signed())
+    question = await question_of(wallet, "commitment")
+    answer = moves.take(question)
+    await moves.connection.send(Error(channel_id=moves.channel_id, data=b"no").encode())
+    assert (await wallet.event_of("voided"))["id"] == question["id"]
+    with pytest.raises(RpcFailure, match="no such channel"):
+        await moves.ask_for(wallet, 0, heard=answer["heard"])
+    await moves.quiet()
