@@ -1,31 +1,39 @@
 """The real wallet at the real relay: payments in and out, fees, over lost connections."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from coincurve import PrivateKey
 
 from lightning_proxy.api import Server
 from lightning_proxy.bolt.channel import ChannelState
 from lightning_proxy.bolt.channel.begin import snapshot_of
+from lightning_proxy.bolt.invoice import Invoice, sign
 from lightning_proxy.bolt.messages import (
     ChannelReady,
     ChannelReestablish,
     CommitmentSigned,
     Message,
     RevokeAndAck,
+    UpdateFailHtlc,
     UpdateFee,
+    UpdateFulfillHtlc,
     decode,
 )
 from lightning_proxy.chain.simulated import SimulatedChain
-from lightning_proxy.wallet.events import PaymentReceived
+from lightning_proxy.wallet.events import PaymentReceived, PaymentSent
 from tests.e2e.test_wallet_channels import make_ready, open_to, owner
 from tests.support.moving import Mover
 from tests.support.peer import PeerConnection, ScriptedPeer
 from tests.support.relay import relay, take
 from tests.support.watched import Watched, connect
 from tests.unit.wallet.moving import invoiced
+
+PREIMAGES = (b"\x01" * 32, b"\x02" * 32)
 
 
 @pytest.fixture
@@ -117,3 +125,50 @@ async def test_payments_come_in(
         await moving.settle()
         await received(watched, 4)
     assert mover.snapshot.theirs.commitment.state.to_accepter_msat == 390_000_000
+
+
+async def test_a_payment_goes_out_and_another_comes_back(
+    server: Server, peer: ScriptedPeer, chain: SimulatedChain, tmp_path: Path
+) -> None:
+    async with owner(server, tmp_path, chain) as watched:
+        connection = await connect(watched, peer)
+        side = await open_to(connection, chain, push_msat=300_000_000)
+        chain.mine()
+        await make_ready(side, connection)
+        await watched.wait_for(ChannelState.READY)
+        mover = Mover(side.keys, snapshot_of(side.channel))
+        moving = Peer(mover, connection)
+        for number, preimage in enumerate((PREIMAGES[0], None)):
+            invoice = Invoice(
+                prefix="bcrt",
+                amount_msat=20_000_000,
+                timestamp=int(time.time()),
+                payment_hash=sha256(PREIMAGES[number]).digest(),
+                payment_secret=b"\x02" * 32,
+                description="tea",
+            )
+            text = sign(invoice, PrivateKey(peer.node_secret).sign_recoverable).text
+            paying = asyncio.create_task(watched.wallet.pay(text))
+            while not mover.snapshot.ours.commitment.state.htlcs:
+                await moving.hear()
+                await moving.answer()
+            while mover.snapshot.theirs.unrevoked or mover.snapshot.ours.unrevoked:
+                await moving.hear()
+                await moving.answer()
+            if preimage is None:
+                removal: Message = UpdateFailHtlc(
+                    channel_id=mover.channel_id, id=number, reason=bytes(292)
+                )
+            else:
+                removal = UpdateFulfillHtlc(
+                    channel_id=mover.channel_id,
+                    id=number,
+                    payment_preimage=PREIMAGES[number],
+                )
+            await moving.say(removal)
+            await moving.settle()
+            async with asyncio.timeout(10):
+                payment = await paying
+            assert (payment.preimage is None) is (preimage is None)
+        await watched.until(PaymentSent)
+    assert mover.snapshot.theirs.commitment.state.to_accepter_msat == 280_000_000
