@@ -292,12 +292,14 @@ async def test_a_question_that_expires_is_asked_again_and_no_payment_is_bound_me
         await moves.connection.receive()
 
 
-async def test_who_answers_late_goes_on(moves: Moves, start: Start) -> None:
-    wallet = await start(moves, deadlines={DelegationKind.COMMITMENT: 1.0})
+async def test_who_speaks_late_goes_on(moves: Moves, start: Start) -> None:
+    wallet = await start(moves, deadlines={DelegationKind.COMMITMENT: 0.3})
     await moves.send(moves.peer.add(1_000_000, HASH))
     await moves.send(moves.peer.commitment_signed())
     await question_of(wallet, "commitment")
-    await moves.answer(wallet)
+    answer = moves.take(await question_of(wallet, "commitment"))
+    # By a request, for which it is never too late.
+    await moves.ask_for(wallet, 0, heard=answer["heard"])
     await moves.hear("revoke_and_ack", "commitment_signed")
     await moves.send(moves.peer.add(1_000_000, HASH))
     await moves.quiet()
