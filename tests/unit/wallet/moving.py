@@ -29,8 +29,6 @@ from lightning_proxy.wallet.confirmations import OwnChain
 from lightning_proxy.wallet.errors import ConnectionLost, RelayError
 from lightning_proxy.wallet.events import Event
 from lightning_proxy.wallet.moving.purse import Purse
-from lightning_proxy.wallet.request import read_request
-from lightning_proxy.wallet.signer import ask
 from tests.support.moving import Mover
 from tests.unit.wallet.fake_chain import FakeChain
 from tests.unit.wallet.openings import POLICY, Opening, SigningWallet
@@ -96,7 +94,7 @@ class Moved:
         delegate = self.wallet.delegate(
             DelegationKind.COMMITMENT, self.channel_id, *self.pending, **fields
         )
-        answer = await ask(self.wallet.signer, read_request(delegate))
+        answer = await self.wallet.put(delegate)
         assert isinstance(answer, rpc.Commitment)
         return answer
 
@@ -226,7 +224,7 @@ class Moved:
         delegate = self.wallet.delegate(
             DelegationKind.REESTABLISH, self.channel_id, session_id=self.session_id
         )
-        answer = await ask(self.wallet.signer, read_request(delegate))
+        answer = await self.wallet.put(delegate)
         assert isinstance(answer, rpc.Reestablish)
         return answer
 

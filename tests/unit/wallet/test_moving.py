@@ -38,7 +38,7 @@ from lightning_proxy.bolt.onion import (
 )
 from lightning_proxy.bolt.onion.failures import IncorrectOrUnknownPaymentDetails
 from lightning_proxy.chain import ChainUnavailable
-from lightning_proxy.wallet.errors import PaymentError
+from lightning_proxy.wallet.errors import PaymentError, RecordError
 from lightning_proxy.wallet.events import (
     ChannelProblem,
     PaymentReceived,
@@ -560,7 +560,9 @@ async def test_a_peer_that_proves_the_loss_stops_the_channel_for_good(path: Path
     assert await moves.reestablished(channel.session_id, PEER, unproved.encode(), unproved)
     (problem,) = channel.events
     assert isinstance(problem, ChannelProblem)
-    assert not problem.state_lost
+    assert "without a proof" in problem.reason
+    lives = await channel.wallet.record.change(lambda ledger: Book(ledger).lives())
+    assert lives[0].lost is None
     assert await moves.reestablished(channel.session_id, PEER, message.encode(), message)
     problem = channel.events[-1]
     assert isinstance(problem, ChannelProblem)
@@ -871,3 +873,35 @@ def test_preimages_come_of_the_seed() -> None:
     again = WalletKeys(SEED)
     assert KEYS.payment(b"salt") == again.payment(b"salt") != KEYS.payment(b"other")
     assert len({*KEYS.payment(b"salt")}) == 2
+
+
+@pytest.mark.parametrize("released", [False, True])
+async def test_the_record_takes_no_number_twice(path: Path, released: bool) -> None:
+    """Whatever a step makes of a channel: what signs or revokes more than once is not stored."""
+    channel = await moved(path)
+    invoice = await channel.purse.create_invoice(AMOUNT, "")
+    channel.peer_says(channel.add_for(invoice.text))
+    await channel.settle()
+    (kind,) = {RevokeAndAck} if released else {CommitmentSigned}
+    again = next(message.encode() for message in channel.left if isinstance(message, kind))
+
+    def work(ledger: Ledger) -> None:
+        (live,) = Book(ledger).lives()
+        Book(ledger).save(live, live.snapshot, (again,))
+
+    with pytest.raises(RecordError, match="twice"):
+        await channel.wallet.record.change(work)
+
+
+async def test_what_was_not_signed_for_is_forgotten_with_its_connection(path: Path) -> None:
+    channel = await moved(path)
+    invoice = await channel.purse.create_invoice(AMOUNT, "")
+    channel.peer_says(channel.add_for(invoice.text))
+    channel.deliver()
+    await channel.round()
+    channel.disconnect()
+    await channel.reconnect()
+    rows = await channel.wallet.record.change(lambda ledger: ledger.query("SELECT * FROM incoming"))
+    assert rows == []
+    await channel.settle()
+    check_settled(channel)

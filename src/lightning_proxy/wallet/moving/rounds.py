@@ -382,7 +382,8 @@ def _judged(error: Behind, live: Live, secrets: ChannelSecrets) -> StateLost | R
         )
         if compare_digest(ours, error.secret):
             return Proved("the peer has proved that this wallet's record of the channel is old")
-    return Refusal("the peer says, without a proof, that this wallet's record is old")
+    # To be told, and nothing more: any peer can say so.
+    return StateLost("the peer says, without a proof, that this wallet's record is old")
 
 
 def lose(book: Book, index: int, reason: str) -> None:
