@@ -31,7 +31,7 @@ from rich.console import Console
 ROOT: Final = Path(__file__).parent.parent
 _LOCKS: Final = ROOT / "requirements"
 _TESTS: Final = ("tests/unit", "tests/vectors", "tests/fuzz")
-MAX_WHEEL_BYTES: Final = 1_000_000
+MAX_WHEEL_BYTES: Final = 1_500_000
 _EXTENSIONS: Final = {f"lightning_proxy/transport/{name}.so" for name in ("frame", "peer")}
 _METADATA: Final = (
     "METADATA",

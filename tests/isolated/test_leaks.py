@@ -51,8 +51,11 @@ _SCRIPT = textwrap.dedent(
                     await round_(server, peer)
             while server.relay.wallets or list(server.relay.sessions()):
                 await asyncio.sleep(0.01)
-            await asyncio.sleep(0.1)
-            left = count()
+            for _ in range(100):
+                # What is on its way out needs a moment, on a busy machine a longer one.
+                if not any((left := count()).values()):
+                    break
+                await asyncio.sleep(0.1)
             print(left)
             sys.exit(any(left.values()))
 

@@ -392,7 +392,7 @@ class SoakWallet:
                 return self._ready[channel_id]
             case "reestablish":
                 numbers = to_dict(self._sides[channel_id].channel.reestablish())
-                return {"result": {name: numbers[name] for name in _REESTABLISH}}
+                return {"result": {name: numbers[name] for name in _REESTABLISH if name in numbers}}
         self._ledger.wrong(f"an unknown question: {question['kind']}")
         return _refusal("what is that?")
 

@@ -296,6 +296,16 @@ def invoiced(peer: Mover, text: str, height: int, **changes: Any) -> UpdateAddHt
     )
 
 
+#: Whose records are open.
+_wallets: list[SigningWallet] = []
+
+
+def close_all() -> None:
+    """After each test: their records' files would stay open."""
+    while _wallets:
+        _wallets.pop().record.close()
+
+
 async def moved(
     path: Path, wallet_role: Role = Role.ACCEPTER, *, has_chain: bool = True, **changes: Any
 ) -> Moved:
@@ -304,6 +314,7 @@ async def moved(
     own = OwnChain(chain, patience=0.1, interval=0.01) if has_chain else None
     policy = changes.pop("policy", POLICY)
     wallet = SigningWallet(path, policy=policy)
+    _wallets.append(wallet)
     opening = Opening(wallet, wallet_role)
     if wallet_role is Role.ACCEPTER:
         await opening.accept(push_msat=500_000_000, **changes)

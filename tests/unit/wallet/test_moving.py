@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ from lightning_proxy.wallet.keys import WalletKeys
 from lightning_proxy.wallet.moving.tables import Book, InvoiceStatus, PaymentStatus
 from lightning_proxy.wallet.record import Ledger
 from lightning_proxy.wallet.request import Refusal
-from tests.unit.wallet.moving import SESSION_KEY, Moved, moved, opened_by_peer
+from tests.unit.wallet.moving import SESSION_KEY, Moved, close_all, moved, opened_by_peer
 from tests.unit.wallet.openings import KEYS, POLICY
 from tests.unit.wallet.samples import PEER, PEER_SECRET, SEED
 
@@ -58,8 +59,9 @@ ROLES = pytest.mark.parametrize("role", list(Role), ids=["the wallet opened", "t
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "wallet.record"
+def path(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "wallet.record"
+    close_all()
 
 
 def invoice_of_peer(amount_msat: int | None = AMOUNT, **changes: Any) -> str:

@@ -141,8 +141,8 @@ class GuardedHttp:
     async def _turn(self, host: str, wallet: bytes) -> AsyncIterator[None]:
         """First the host's place: a wait for a slow one takes no other's.
 
-        Where all are taken, the site with most calls under way ends its oldest for who has fewer,
-        and of a site's the wallet with most. Raises `RpcError` (limit), from inside as well.
+        Where all are taken, the wallet with most calls under way ends its oldest for who has fewer:
+        hosts cost nothing. Raises `RpcError` (limit), from inside as well.
         """
         self._calls[host] += 1
         places = self._host_places.get(host)
@@ -150,7 +150,7 @@ class GuardedHttp:
             places = self._host_places[host] = Places(
                 self._settings.max_concurrent_per_host, _MOST, self._settings.timeout
             )
-        owner = Owner(_site_of(host), wallet)
+        owner = Owner(wallet.hex(), _site_of(host).encode())
         try:
             async with places.place(owner), self._places.place(owner):
                 yield

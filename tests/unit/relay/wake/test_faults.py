@@ -303,8 +303,10 @@ async def one_at_a_time(receiver: Receiver) -> AsyncIterator[tuple[Waker, asynci
         yield waker, goes_on
 
 
-async def test_who_has_many_slow_receivers_gives_way(receiver: Receiver) -> None:
+@pytest.mark.parametrize("hosts", [1, 4])
+async def test_who_has_many_slow_receivers_gives_way(hosts: int) -> None:
     goes_on = asyncio.Event()
+    receiver = Receiver()
 
     async def answer(request: web.Request) -> web.StreamResponse:
         if request.path.startswith("/slow"):
@@ -312,13 +314,18 @@ async def test_who_has_many_slow_receivers_gives_way(receiver: Receiver) -> None
         return web.Response()
 
     receiver.answer = answer
-    async with waking(
-        max_concurrent=4, max_concurrent_per_host=4, retry_first=50.0, timeout=60.0
-    ) as waker:
+    async with (
+        receiver.serve("0.0.0.0"),
+        waking(
+            max_concurrent=4, max_concurrent_per_host=4, retry_first=50.0, timeout=60.0
+        ) as waker,
+    ):
         for number in range(4):
-            url = f"{receiver.url}/slow{number}"
+            url = f"http://127.0.0.{number % hosts + 1}:{receiver.port}/slow{number}"
             await waker.add(OTHER, WakeKind.WEBHOOK, WakeByWebhook(url))
-        await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(f"{receiver.url}/victim"))
+        await waker.add(
+            WALLET, WakeKind.WEBHOOK, WakeByWebhook(f"http://127.0.0.9:{receiver.port}/victim")
+        )
         waker.wake(OTHER, ASKED, "00" * 16)
         for _ in range(4):
             assert (await receiver.push()).path.startswith("/slow")
