@@ -82,15 +82,18 @@ class Moved:
 
     # ---- the relay ----
 
-    async def ask(self, **changes: Any) -> rpc.Commitment:
-        """One question, and what the wallet answers; nothing is done with it."""
-        fence = rpc.Fence(
+    @property
+    def fence(self) -> rpc.Fence:
+        return rpc.Fence(
             self.base.ours.commitment.state.commitment_number,
             self.base.theirs.commitment.state.commitment_number,
             self.heard,
             self.said,
         )
-        fields = {"fence": fence, "session_id": self.session_id, **changes}
+
+    async def ask(self, **changes: Any) -> rpc.Commitment:
+        """One question, and what the wallet answers; nothing is done with it."""
+        fields = {"fence": self.fence, "session_id": self.session_id, **changes}
         delegate = self.wallet.delegate(
             DelegationKind.COMMITMENT, self.channel_id, *self.pending, **fields
         )
@@ -102,7 +105,8 @@ class Moved:
         """`update_channel`, as the relay takes it."""
         if not self.is_reachable:
             raise _unreachable()
-        assert update.session_id == self.session_id
+        if update.session_id != self.session_id:
+            raise RelayError("session_unknown", "There is no such session.")
         messages = [bytes.fromhex(message) for message in update.messages]
         self.take(update.heard, update.said, messages)
 

@@ -792,7 +792,6 @@ async def test_what_the_relay_may_lack_is_said_again(path: Path) -> None:
     assert names(channel) == ["update_add_htlc", "commitment_signed"]
     await moves.go_on()
     assert names(channel) == ["update_add_htlc", "commitment_signed"]
-    assert not await unsure(channel)
     await channel.settle()
     assert (await paying).status == PaymentStatus.SENT
 
@@ -906,4 +905,27 @@ async def test_what_was_not_signed_for_is_forgotten_with_its_connection(path: Pa
     rows = await channel.wallet.record.change(lambda ledger: ledger.query("SELECT * FROM incoming"))
     assert rows == []
     await channel.settle()
+    check_settled(channel)
+
+
+async def test_a_question_keeps_its_fence_while_the_wallet_goes_on(path: Path) -> None:
+    """What the relay took meanwhile by `update_channel` it passes over in the answer."""
+    channel = await moved(path, Role.OPENER)
+    channel.fulfil_with(PREIMAGE)
+    invoice = await channel.purse.create_invoice(AMOUNT, "")
+    channel.peer_says(channel.add_for(invoice.text))
+    in_flight(channel)
+    fence = channel.fence
+    asked = list(channel.pending)
+    paying = asyncio.create_task(channel.purse.pay(invoice_of_peer()))
+    while not channel.left:
+        await asyncio.sleep(0)
+    channel.pending, pending = asked, channel.pending
+    answer = await channel.ask(fence=fence)
+    channel.pending = pending
+    assert channel.said
+    channel.take(answer.heard, fence.said, [bytes.fromhex(message) for message in answer.messages])
+    await channel.settle()
+    assert (await paying).status == PaymentStatus.SENT
+    assert channel.events.count(PaymentReceived(invoice.payment_hash, AMOUNT, "")) == 1
     check_settled(channel)
