@@ -29,8 +29,6 @@ from lightning_proxy.wallet.confirmations import OwnChain
 from lightning_proxy.wallet.errors import ConnectionLost, RelayError
 from lightning_proxy.wallet.events import Event
 from lightning_proxy.wallet.moving.purse import Purse
-from lightning_proxy.wallet.request import read_request
-from lightning_proxy.wallet.signer import ask
 from tests.support.moving import Mover
 from tests.unit.wallet.fake_chain import FakeChain
 from tests.unit.wallet.openings import POLICY, Opening, SigningWallet
@@ -84,19 +82,22 @@ class Moved:
 
     # ---- the relay ----
 
-    async def ask(self, **changes: Any) -> rpc.Commitment:
-        """One question, and what the wallet answers; nothing is done with it."""
-        fence = rpc.Fence(
+    @property
+    def fence(self) -> rpc.Fence:
+        return rpc.Fence(
             self.base.ours.commitment.state.commitment_number,
             self.base.theirs.commitment.state.commitment_number,
             self.heard,
             self.said,
         )
-        fields = {"fence": fence, "session_id": self.session_id, **changes}
+
+    async def ask(self, **changes: Any) -> rpc.Commitment:
+        """One question, and what the wallet answers; nothing is done with it."""
+        fields = {"fence": self.fence, "session_id": self.session_id, **changes}
         delegate = self.wallet.delegate(
             DelegationKind.COMMITMENT, self.channel_id, *self.pending, **fields
         )
-        answer = await ask(self.wallet.signer, read_request(delegate))
+        answer = await self.wallet.put(delegate)
         assert isinstance(answer, rpc.Commitment)
         return answer
 
@@ -104,7 +105,8 @@ class Moved:
         """`update_channel`, as the relay takes it."""
         if not self.is_reachable:
             raise _unreachable()
-        assert update.session_id == self.session_id
+        if update.session_id != self.session_id:
+            raise RelayError("session_unknown", "There is no such session.")
         messages = [bytes.fromhex(message) for message in update.messages]
         self.take(update.heard, update.said, messages)
 
@@ -226,7 +228,7 @@ class Moved:
         delegate = self.wallet.delegate(
             DelegationKind.REESTABLISH, self.channel_id, session_id=self.session_id
         )
-        answer = await ask(self.wallet.signer, read_request(delegate))
+        answer = await self.wallet.put(delegate)
         assert isinstance(answer, rpc.Reestablish)
         return answer
 

@@ -123,7 +123,10 @@ class SigningWallet:
         self, kind: DelegationKind, channel_id: bytes, *messages: bytes, **options: Any
     ) -> Any:
         """The signer's answer; raises `Refusal`."""
-        delegate = self.delegate(kind, channel_id, *messages, **options)
+        return await self.put(self.delegate(kind, channel_id, *messages, **options))
+
+    async def put(self, delegate: Delegate) -> Any:
+        """The same for an envelope."""
         return await ask(self.signer, read_request(delegate))
 
     async def offer(self, funding_sat: int = 1_000_000, push_msat: int = 0, **wish: Any) -> bytes:

@@ -28,6 +28,8 @@ class Play:
         #: Said before `sessions` is answered.
         self.on_sessions: dict[str, Any] | None = None
         self.asked: list[str] = []
+        self.handshakes: list[dict[str, Any]] = []
+        self.updates: asyncio.Queue[rpc.UpdateChannel] = asyncio.Queue()
         self.offered: asyncio.Queue[bytes] = asyncio.Queue()
         self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._responder = Responder(PEER_SECRET)
@@ -63,7 +65,10 @@ class Play:
             case "connect":
                 act_two = self._responder.act_one(bytes.fromhex(params["act_one"]))
                 result = {"session_id": "77" * 16, "act_two": act_two.hex()}
+            case "update_channel":
+                self.updates.put_nowait(msgspec.convert(params, rpc.UpdateChannel))
             case "handshake":
+                self.handshakes.append(params)
                 result = {"init": PEER_INIT.encode().hex()}
         return {"result": result}
 
@@ -92,5 +97,5 @@ class ByRelay(SigningWallet):
         self._play = play
         super().__init__(path)
 
-    async def ask(self, *args: Any, **options: Any) -> Any:
-        return await self._play.ask(self.delegate(*args, **options))
+    async def put(self, delegate: Delegate) -> Any:
+        return await self._play.ask(delegate)

@@ -39,7 +39,7 @@ from lightning_proxy.bolt.onion import (
 )
 from lightning_proxy.bolt.onion.failures import IncorrectOrUnknownPaymentDetails
 from lightning_proxy.chain import ChainUnavailable
-from lightning_proxy.wallet.errors import PaymentError
+from lightning_proxy.wallet.errors import PaymentError, RecordError
 from lightning_proxy.wallet.events import (
     ChannelProblem,
     PaymentReceived,
@@ -562,7 +562,9 @@ async def test_a_peer_that_proves_the_loss_stops_the_channel_for_good(path: Path
     assert await moves.reestablished(channel.session_id, PEER, unproved.encode(), unproved)
     (problem,) = channel.events
     assert isinstance(problem, ChannelProblem)
-    assert not problem.state_lost
+    assert "without a proof" in problem.reason
+    lives = await channel.wallet.record.change(lambda ledger: Book(ledger).lives())
+    assert lives[0].lost is None
     assert await moves.reestablished(channel.session_id, PEER, message.encode(), message)
     problem = channel.events[-1]
     assert isinstance(problem, ChannelProblem)
@@ -790,7 +792,6 @@ async def test_what_the_relay_may_lack_is_said_again(path: Path) -> None:
     assert names(channel) == ["update_add_htlc", "commitment_signed"]
     await moves.go_on()
     assert names(channel) == ["update_add_htlc", "commitment_signed"]
-    assert not await unsure(channel)
     await channel.settle()
     assert (await paying).status == PaymentStatus.SENT
 
@@ -873,3 +874,58 @@ def test_preimages_come_of_the_seed() -> None:
     again = WalletKeys(SEED)
     assert KEYS.payment(b"salt") == again.payment(b"salt") != KEYS.payment(b"other")
     assert len({*KEYS.payment(b"salt")}) == 2
+
+
+@pytest.mark.parametrize("released", [False, True])
+async def test_the_record_takes_no_number_twice(path: Path, released: bool) -> None:
+    """Whatever a step makes of a channel: what signs or revokes more than once is not stored."""
+    channel = await moved(path)
+    invoice = await channel.purse.create_invoice(AMOUNT, "")
+    channel.peer_says(channel.add_for(invoice.text))
+    await channel.settle()
+    (kind,) = {RevokeAndAck} if released else {CommitmentSigned}
+    again = next(message.encode() for message in channel.left if isinstance(message, kind))
+
+    def work(ledger: Ledger) -> None:
+        (live,) = Book(ledger).lives()
+        Book(ledger).save(live, live.snapshot, (again,))
+
+    with pytest.raises(RecordError, match="twice"):
+        await channel.wallet.record.change(work)
+
+
+async def test_what_was_not_signed_for_is_forgotten_with_its_connection(path: Path) -> None:
+    channel = await moved(path)
+    invoice = await channel.purse.create_invoice(AMOUNT, "")
+    channel.peer_says(channel.add_for(invoice.text))
+    channel.deliver()
+    await channel.round()
+    channel.disconnect()
+    await channel.reconnect()
+    rows = await channel.wallet.record.change(lambda ledger: ledger.query("SELECT * FROM incoming"))
+    assert rows == []
+    await channel.settle()
+    check_settled(channel)
+
+
+async def test_a_question_keeps_its_fence_while_the_wallet_goes_on(path: Path) -> None:
+    """What the relay took meanwhile by `update_channel` it passes over in the answer."""
+    channel = await moved(path, Role.OPENER)
+    channel.fulfil_with(PREIMAGE)
+    invoice = await channel.purse.create_invoice(AMOUNT, "")
+    channel.peer_says(channel.add_for(invoice.text))
+    in_flight(channel)
+    fence = channel.fence
+    asked = list(channel.pending)
+    paying = asyncio.create_task(channel.purse.pay(invoice_of_peer()))
+    while not channel.left:
+        await asyncio.sleep(0)
+    channel.pending, pending = asked, channel.pending
+    answer = await channel.ask(fence=fence)
+    channel.pending = pending
+    assert channel.said
+    channel.take(answer.heard, fence.said, [bytes.fromhex(message) for message in answer.messages])
+    await channel.settle()
+    assert (await paying).status == PaymentStatus.SENT
+    assert channel.events.count(PaymentReceived(invoice.payment_hash, AMOUNT, "")) == 1
+    check_settled(channel)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from lightning_proxy.bolt.channel import ChannelState
+from lightning_proxy.bolt.channel.begin import snapshot_of
+from lightning_proxy.bolt.channel.snapshot import Snapshot
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.features import DEFAULT_FEATURES
 from lightning_proxy.relay.questions import accept_channel
@@ -116,3 +118,36 @@ async def test_a_slot_of_version_3_becomes_a_channel(version_3: Path) -> None:
             opening.relay.take(entry.sender, entry.raw)
         await opening.sign()
         assert side.channel.state is ChannelState.SIGNED
+
+
+async def test_a_file_of_version_4_gets_room_for_what_moves(tmp_path: Path) -> None:
+    path = tmp_path / "version 4"
+    async with SigningWallet(path) as wallet:
+        opening = Opening(wallet)
+        await opening.accept(push_msat=500_000_000)
+        await opening.sign()
+        await opening.ready(opening.peer_ready())
+    database = sqlite3.connect(path)
+    for table in ("incoming", "moving", "invoices", "payments"):
+        database.execute(f"DROP TABLE {table}")
+    database.execute("PRAGMA user_version = 4")
+    database.close()
+    async with SigningWallet(path) as wallet:
+        wallet._numbers = itertools.count(100)
+        opening.wallet = wallet
+        answer = await wallet.ask(DelegationKind.REESTABLISH, opening.channel_id)
+        assert Snapshot.decode(bytes.fromhex(answer.snapshot)).role is Role.ACCEPTER
+
+
+async def test_a_channel_of_version_3_becomes_one_that_moves(version_3: Path) -> None:
+    """It has no salt; with the peer's word that it is ready, it has a snapshot."""
+    async with SigningWallet(version_3) as wallet:
+        wallet._numbers = itertools.count(100)
+        for stored in (await wallet.record.channels())[:2]:
+            channel = stored.channel()
+            assert channel.state is ChannelState.SIGNED
+            snapshot = snapshot_of(channel)
+            secrets = KEYS.channel(stored.index, stored.salt)
+            ours = snapshot.ours.commitment.point
+            assert ours == secrets.per_commitment_point(0)
+            assert Snapshot.decode(snapshot.encode()) == snapshot

@@ -174,10 +174,6 @@ class Moves:
             await self._update(update)
         except (RelayError, ConnectionLost) as error:
             _log.info("update_not_taken", channel_id=update.channel_id, reason=str(error))
-        else:
-            await self.record.change(
-                lambda ledger: rounds.taken(Book(ledger), done.live.index, update)
-            )
 
     # ---- inside ----
 

@@ -152,7 +152,11 @@ def _commitment(live: Live) -> rpc.Commitment:
 
 
 def update_of(live: Live) -> rpc.UpdateChannel | None:
-    """What the wallet says of its own accord; None: the relay has it all."""
+    """What the wallet says of its own accord: all that no question has shown the relay to have.
+
+    A question that is open keeps its fence, so even what the relay has taken may be wanted again.
+    None: there is nothing.
+    """
     if not live.unsure:
         return None
     return rpc.UpdateChannel(
@@ -162,16 +166,6 @@ def update_of(live: Live) -> rpc.UpdateChannel | None:
         said=live.unsure_from,
         messages=[raw.hex() for raw in live.unsure],
     )
-
-
-def taken(book: Book, index: int, update: rpc.UpdateChannel) -> None:
-    """The relay has this."""
-    live = book.live(index)
-    if live is None or live.session_id != update.session_id:
-        return
-    known = update.said + len(update.messages) - live.unsure_from
-    if known > 0:
-        book.update(replace(live, unsure=live.unsure[known:]))
 
 
 # ---- one step ----
@@ -382,7 +376,8 @@ def _judged(error: Behind, live: Live, secrets: ChannelSecrets) -> StateLost | R
         )
         if compare_digest(ours, error.secret):
             return Proved("the peer has proved that this wallet's record of the channel is old")
-    return Refusal("the peer says, without a proof, that this wallet's record is old")
+    # To be told, and nothing more: any peer can say so.
+    return StateLost("the peer says, without a proof, that this wallet's record is old")
 
 
 def lose(book: Book, index: int, reason: str) -> None:
