@@ -23,7 +23,8 @@ _RETRY: Final = 2.0
 class Owner(NamedTuple):
     """Whose budget it is."""
 
-    #: As `networks.block_of` names it; "": this machine's own, where users can't be told apart.
+    #: As `networks.block_of` names it; "": this machine's own, where users can't be told apart, or
+    #: where only wallets count.
     network: str
     #: Its node id; empty: it has not said.
     wallet: bytes = b""

@@ -150,7 +150,7 @@ class GuardedHttp:
             places = self._host_places[host] = Places(
                 self._settings.max_concurrent_per_host, _MOST, self._settings.timeout
             )
-        owner = Owner(wallet.hex(), _site_of(host).encode())
+        owner = Owner("", wallet)
         try:
             async with places.place(owner), self._places.place(owner):
                 yield
@@ -166,19 +166,6 @@ class GuardedHttp:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Failed(_why(error))
         return _outcome(answer, gone)
-
-
-def _site_of(host: str) -> str:
-    """Whose host it is, about: names below one's own domain are for free."""
-    return host if _is_literal(host) else ".".join(host.lower().rstrip(".").split(".")[-2:])
-
-
-def _is_literal(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 class _Forbidden(OSError):
