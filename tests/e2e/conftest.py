@@ -1,17 +1,39 @@
 """A relay, a peer and a wallet, fresh for each test."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lightning_proxy.api import Server
+from lightning_proxy.chain.simulated import SimulatedChain
 from tests.support.peer import ScriptedPeer
 from tests.support.relay import RawWallet, raw_wallet, relay
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    async with relay() as running:
+async def chain() -> AsyncIterator[SimulatedChain]:
+    async with SimulatedChain() as simulated:
+        yield simulated
+
+
+@pytest.fixture
+def with_chain(chain: SimulatedChain, tmp_path: Path) -> dict[str, Any]:
+    """Settings of a relay that looks at this chain, and has a disk."""
+    store = str(tmp_path / "relay.sqlite")
+    return {"chain": chain.url, "chain_interval": 0.02, "store": store}
+
+
+@pytest.fixture
+def settings() -> dict[str, Any]:
+    """The relay's: for a module to say otherwise."""
+    return {}
+
+
+@pytest.fixture
+async def server(settings: dict[str, Any]) -> AsyncIterator[Server]:
+    async with relay(**settings) as running:
         yield running
 
 

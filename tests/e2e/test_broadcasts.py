@@ -5,7 +5,6 @@ What funds a channel that failed is money that only a force-close brings back.
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,15 +27,8 @@ FAR = 1_000
 
 
 @pytest.fixture
-async def chain() -> AsyncIterator[SimulatedChain]:
-    async with SimulatedChain() as simulated:
-        yield simulated
-
-
-@pytest.fixture
-def settings(chain: SimulatedChain, tmp_path: Path) -> dict[str, Any]:
-    store = str(tmp_path / "relay.sqlite")
-    return {"chain": chain.url, "chain_interval": 0.02, "store": store}
+def settings(with_chain: dict[str, Any]) -> dict[str, Any]:
+    return with_chain
 
 
 @pytest.fixture

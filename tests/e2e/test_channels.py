@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -39,21 +38,8 @@ FUNDING_SAT = 1_000_000
 
 
 @pytest.fixture
-async def chain() -> AsyncIterator[SimulatedChain]:
-    async with SimulatedChain() as simulated:
-        yield simulated
-
-
-@pytest.fixture
-def settings(chain: SimulatedChain, tmp_path: Path) -> dict[str, Any]:
-    store = str(tmp_path / "relay.sqlite")
-    return {"chain": chain.url, "chain_interval": 0.02, "store": store}
-
-
-@pytest.fixture
-async def server(settings: dict[str, Any]) -> AsyncIterator[Server]:
-    async with relay(**settings) as running:
-        yield running
+def settings(with_chain: dict[str, Any]) -> dict[str, Any]:
+    return with_chain
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """What has come to nothing is shown as that, and nothing that is dead is `ready`."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,21 +17,12 @@ from tests.support.channels import open_channel
 from tests.support.funder import SimulatedFunder
 from tests.support.opening import Side
 from tests.support.peer import PeerConnection, ScriptedPeer
-from tests.support.relay import relay
 from tests.support.watched import POLICY, Watched, connect, open_signed, watched_wallet
 
 
 @pytest.fixture
-async def chain() -> AsyncIterator[SimulatedChain]:
-    async with SimulatedChain() as simulated:
-        yield simulated
-
-
-@pytest.fixture
-async def server(chain: SimulatedChain, tmp_path: Path) -> AsyncIterator[Server]:
-    store = str(tmp_path / "relay.sqlite")
-    async with relay(chain=chain.url, chain_interval=0.02, store=store) as running:
-        yield running
+def settings(with_chain: dict[str, Any]) -> dict[str, Any]:
+    return with_chain
 
 
 async def failed(watched: Watched) -> StoredChannel:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -25,22 +24,14 @@ from tests.e2e.test_channels import (
 from tests.e2e.test_flow import rest_session
 from tests.e2e.test_live_channels import opened
 from tests.support.peer import PeerConnection, ScriptedPeer
-from tests.support.relay import RawWallet, raw_wallet, relay
+from tests.support.relay import RawWallet, raw_wallet
 
 PING = b"\x00\x12\x00\x03\x00\x00"
 
 
 @pytest.fixture
-async def chain() -> AsyncIterator[SimulatedChain]:
-    async with SimulatedChain() as simulated:
-        yield simulated
-
-
-@pytest.fixture
-async def server(chain: SimulatedChain, tmp_path: Path) -> AsyncIterator[Server]:
-    store = str(tmp_path / "relay.sqlite")
-    async with relay(chain=chain.url, chain_interval=0.02, store=store) as running:
-        yield running
+def settings(with_chain: dict[str, Any]) -> dict[str, Any]:
+    return with_chain
 
 
 @pytest.fixture

@@ -27,12 +27,6 @@ from tests.support.peer import PeerConnection, ScriptedPeer
 from tests.support.relay import RawWallet, raw_wallet, relay
 
 
-@pytest.fixture
-async def chain() -> AsyncIterator[SimulatedChain]:
-    async with SimulatedChain() as simulated:
-        yield simulated
-
-
 @pytest.fixture(params=["chain", "no chain"])
 async def wallet(
     request: pytest.FixtureRequest, chain: SimulatedChain, tmp_path: Path

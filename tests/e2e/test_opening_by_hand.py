@@ -27,7 +27,7 @@ from lightning_proxy.wallet.record import StoredChannel
 from tests.support.funder import SimulatedFunder
 from tests.support.opening import Side
 from tests.support.peer import PeerConnection, ScriptedPeer
-from tests.support.relay import raw_wallet, relay
+from tests.support.relay import raw_wallet
 from tests.unit.wallet.program import Program
 
 KEYS = WalletKeys(b"\x0d" * 32)
@@ -66,17 +66,9 @@ class Owner:
 
 
 @pytest.fixture
-async def chain() -> AsyncIterator[SimulatedChain]:
-    async with SimulatedChain() as simulated:
-        yield simulated
-
-
-@pytest.fixture
-async def server(chain: SimulatedChain, tmp_path: Path) -> AsyncIterator[Server]:
+def settings(with_chain: dict[str, Any]) -> dict[str, Any]:
     # Programs take long to start where much else runs: a peer that waits for one is not pinged.
-    settings: dict[str, Any] = {"store": str(tmp_path / "relay.sqlite"), "ping_interval": 600.0}
-    async with relay(chain=chain.url, chain_interval=0.02, **settings) as running:
-        yield running
+    return {**with_chain, "ping_interval": 600.0}
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from lightning_proxy.wallet.events import ChannelProblem
 from tests.support.funder import SimulatedFunder
 from tests.support.opening import Side
 from tests.support.peer import PeerConnection, ScriptedPeer
-from tests.support.relay import relay, take
+from tests.support.relay import take
 from tests.support.watched import Watched, connect, watched_wallet
 
 QUICK = Backoff(first=0.01, most=0.05)
@@ -33,16 +33,8 @@ FUNDING_SAT = 1_000_000
 
 
 @pytest.fixture
-async def chain() -> AsyncIterator[SimulatedChain]:
-    async with SimulatedChain() as simulated:
-        yield simulated
-
-
-@pytest.fixture
-async def server(chain: SimulatedChain, tmp_path: Path) -> AsyncIterator[Server]:
-    store = str(tmp_path / "relay.sqlite")
-    async with relay(chain=chain.url, chain_interval=0.02, store=store) as running:
-        yield running
+def settings(with_chain: dict[str, Any]) -> dict[str, Any]:
+    return with_chain
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import secrets
 from contextlib import suppress
 from typing import Final
 
-from lightning_proxy.bolt.channel import ChannelState
+from lightning_proxy.bolt.channel import SIGNED
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.messages import (
@@ -26,7 +26,6 @@ from tests.support.opening import Side
 from tests.support.peer import PeerConnection, ScriptedPeer
 from tests.support.relay import PEER_INIT
 
-_SIGNED: Final = (ChannelState.SIGNED, ChannelState.READY)
 #: Openings on one connection.
 _OFFERS: Final = 3
 #: Seconds for a pong; who stays without one was cut off.
@@ -193,7 +192,7 @@ class Opener(SoakPeer):
     @property
     def has_channels(self) -> bool:
         """Whether there is something to go on with on another connection."""
-        return any(side.channel.state in _SIGNED for side in self._sides.values())
+        return any(side.channel.state in SIGNED for side in self._sides.values())
 
     async def _converse(self, connection: PeerConnection) -> None:
         # What came on the one before is heard first.
@@ -215,7 +214,7 @@ class Opener(SoakPeer):
         self._sides = {
             side.channel.channel_id: side
             for side in self._sides.values()
-            if side.channel.state in _SIGNED
+            if side.channel.state in SIGNED
         }
         for side in self._sides.values():
             raw = side.say(side.channel.reestablish())
@@ -244,7 +243,7 @@ class Opener(SoakPeer):
             case ChannelReestablish():
                 await self._take_channel_reestablish(connection, message)
             case Error(channel_id=channel_id) if channel_id in self._sides:
-                if self._sides[channel_id].channel.state in _SIGNED:
+                if self._sides[channel_id].channel.state in SIGNED:
                     self.ledger.lost(f"a channel that both had signed: {message!r}")
                 # The wallet refused, or did not come in time.
                 del self._sides[channel_id]

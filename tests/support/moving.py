@@ -7,7 +7,6 @@ from lightning_proxy.bolt.channel.begin import snapshot_of
 from lightning_proxy.bolt.channel.normal import (
     CheckCommitment,
     check_signatures,
-    next_commitment,
     take,
 )
 from lightning_proxy.bolt.channel.reestablish import (
@@ -20,7 +19,6 @@ from lightning_proxy.bolt.channel.terms import Terms, terms_of
 from lightning_proxy.bolt.commitment import CommitmentState, Role
 from lightning_proxy.bolt.derivation import (
     FIRST_COMMITMENT_INDEX,
-    derive_private_key,
     per_commitment_secret,
 )
 from lightning_proxy.bolt.messages import (
@@ -32,6 +30,7 @@ from lightning_proxy.bolt.messages import (
     decode,
 )
 from lightning_proxy.wallet.keys import ChannelSecrets
+from lightning_proxy.wallet.moving.step import commitment_signed
 from tests.support.opening import Side
 
 
@@ -92,20 +91,9 @@ class Mover:
         return UpdateAddHtlc(**{**fields, **changes})
 
     def commitment_signed(self) -> CommitmentSigned:
-        signature = bytes(64)
-        htlc_signatures: tuple[bytes, ...] = ()
         if self._sign:
-            commitment = next_commitment(self.snapshot, self.role)
-            signature = commitment.unsigned.sign(self.keys.funding_secret)
-            point = self.snapshot.theirs.next_point
-            secret = derive_private_key(self.keys.htlc_basepoint_secret, point)
-            htlc_signatures = tuple(
-                each.unsigned.sign(secret, each.remote_hash_type)
-                for each in commitment.htlc_transactions
-            )
-        return CommitmentSigned(
-            channel_id=self.channel_id, signature=signature, htlc_signature=htlc_signatures
-        )
+            return commitment_signed(self.snapshot, self.keys)
+        return CommitmentSigned(channel_id=self.channel_id, signature=bytes(64), htlc_signature=())
 
     def revoke_and_ack(self) -> RevokeAndAck:
         number = self.snapshot.ours.commitment.state.commitment_number

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from lightning_proxy.bolt.chains import CHAIN_HASHES
-from lightning_proxy.bolt.channel import Channel, ChannelState, Need
+from lightning_proxy.bolt.channel import SIGNED, Channel, ChannelState, Need
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.features import Feature, Features
@@ -59,7 +59,6 @@ _ALL_CHANNELS: Final = bytes(32)
 _BROADCAST_RETRY: Final = 1.0
 #: Of all nodes together.
 _MAX_CHANNELS: Final = 100
-_SIGNED: Final = (ChannelState.SIGNED, ChannelState.READY)
 
 
 class ChannelView(Struct, frozen=True):
@@ -255,7 +254,7 @@ class ChannelPeer:
         except BoltError as error:
             reason = f"{message.NAME}: {error}"
             self._say("refused", reason=reason)
-            if channel.state in _SIGNED:
+            if channel.state in SIGNED:
                 # An `error` would close it; the other side may know better next time.
                 connection.send(PeerWarning(channel_id=channel.channel_id, data=_text(reason)))
                 raise
@@ -267,7 +266,7 @@ class ChannelPeer:
         self._say("failed", reason=f"an error came: {text_of(error)}")
         for held in self._with(node_id):
             ids = (held.channel.temporary_channel_id, held.channel.channel_id, _ALL_CHANNELS)
-            if error.channel_id in ids and held.channel.state not in _SIGNED:
+            if error.channel_id in ids and held.channel.state not in SIGNED:
                 self._forget(held)
 
     # ---- what it owes ----
@@ -291,7 +290,7 @@ class ChannelPeer:
                     self._publish(held)
                 case need:
                     self.say(held, self._answer(held, need))
-        if channel.state in _SIGNED:
+        if channel.state in SIGNED:
             self._follow(held)
         if channel.state is ChannelState.READY and (view := view_of(channel)) != held.told:
             held.told = view

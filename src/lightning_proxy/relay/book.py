@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Self
 import structlog
 
 from lightning_proxy.bolt.chains import chain_name
-from lightning_proxy.bolt.channel import Channel, ChannelState
+from lightning_proxy.bolt.channel import SIGNED, Channel
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.chain import (
     ChainError,
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 
-#: What is on disk without both signatures could not be gone on with: it is not kept.
-SIGNED: Final = frozenset({ChannelState.SIGNED, ChannelState.READY})
 #: BOLT #2 says 2016 blocks, which are two weeks; in seconds.
 _UNFUNDED_FOR: Final = 14 * 86_400.0
 

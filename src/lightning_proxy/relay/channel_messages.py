@@ -24,9 +24,11 @@ SIGNED_TYPES: Final = frozenset(
     and not kind.NAME.startswith("tx_")
     and kind not in (messages.Error, messages.Warning, messages.FundingSigned)
 )
-#: Bytes of the longest that is kept, by type: all have some hundred and short TLVs, and the largest
+#: Bytes of the longest message that is kept: all have some hundred and short TLVs, and the largest
 #: `init` seen has 261. What is kept of a peer's, many times over, has to be bounded.
-LONGEST: Final = dict.fromkeys(TYPES | {messages.OpenChannel.TYPE, messages.Init.TYPE}, 2048)
+MOST_KEPT: Final = 2048
+#: The same by type.
+LONGEST: Final = dict.fromkeys(TYPES | {messages.OpenChannel.TYPE, messages.Init.TYPE}, MOST_KEPT)
 #: Those by which a peer complains of a channel.
 FAILING_TYPES: Final = frozenset({messages.Error.TYPE, messages.Warning.TYPE})
 #: What a peer begins on a channel that is ready, and nobody here can go on with yet.

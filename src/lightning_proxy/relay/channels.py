@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from lightning_proxy.bolt import messages
-from lightning_proxy.bolt.channel import Channel, ChannelState, Need
+from lightning_proxy.bolt.channel import SIGNED, Channel, ChannelState, Need
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.relay.asking import offered, question_of, unsettled
-from lightning_proxy.relay.book import SIGNED, ChannelBook
+from lightning_proxy.relay.book import ChannelBook
 from lightning_proxy.relay.channel_messages import (
     FAILING_TYPES,
     LATER_TYPES,

@@ -18,7 +18,7 @@ from lightning_proxy.relay.delegation import Delegation, DelegationState
 from lightning_proxy.relay.devices import LeaseKey, Leases
 from lightning_proxy.relay.due import Due
 from lightning_proxy.relay.journal import Journal
-from lightning_proxy.relay.notices import Notices, cause_of, size_of
+from lightning_proxy.relay.notices import NO_NOTICES, Notices, cause_of, size_of
 from lightning_proxy.relay.presence import Presence
 from lightning_proxy.relay.room import Room
 from lightning_proxy.relay.settings import RelaySettings
@@ -92,7 +92,6 @@ class Office:
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     #: Questions that were asked of a device that seemed to be there.
     unanswered: Due[tuple["Inbox", Delegation]] = field(init=False)
-
     #: For what strangers say: to wallets, and to sessions that no wallet has.
     messages: Room["Inbox"] = field(init=False)
     unadopted: Room["Inbox"] = field(init=False)
@@ -148,7 +147,7 @@ class Inbox:
         self._open: dict[str, Delegation] = _NOTHING
         self._over: dict[str, str] = _NOTHING
         #: What is not acknowledged.
-        self._notices = Notices()
+        self._notices = NO_NOTICES
         self._behind: frozenset[Socket] = _NOBODY
         #: Of those that were spoken to.
         self._attention: dict[Socket, Attention] = _NOTHING
@@ -500,6 +499,8 @@ class Inbox:
 
     def _enqueue(self, notification: Notification) -> None:
         before = self._held
+        if self._notices is NO_NOTICES:
+            self._notices = Notices()
         self._notices.add(notification)
         self._changed_from(before)
         if isinstance(notification, SlotUsed):

@@ -137,3 +137,14 @@ class Notices:
             self.message_bytes += sign * size_of(notification)
         elif not isinstance(notification, SlotUsed):
             self.notice_bytes += sign * size_of(notification)
+
+
+class _None(Notices):
+    __slots__ = ()
+
+    def add(self, notification: Notification) -> None:
+        raise TypeError("what all share that have none is nobody's")
+
+
+#: What those share that have none: there are thousands.
+NO_NOTICES: Final[Notices] = _None()

@@ -12,12 +12,12 @@ import structlog
 
 from lightning_proxy.bolt.address import parse
 from lightning_proxy.bolt.chains import CHAIN_HASHES
-from lightning_proxy.bolt.channel import ChannelState
+from lightning_proxy.bolt.channel import SIGNED, ChannelState
 from lightning_proxy.bolt.errors import AddressError
 from lightning_proxy.bolt.features import DEFAULT_FEATURES
 from lightning_proxy.bolt.messages import Init
 from lightning_proxy.chain import ChainSource, open_source
-from lightning_proxy.relay.book import SIGNED, ChannelBook
+from lightning_proxy.relay.book import ChannelBook
 from lightning_proxy.relay.counters import Counters
 from lightning_proxy.relay.delegation import Deadlines
 from lightning_proxy.relay.devices import Devices, LeaseKey

@@ -6,7 +6,7 @@ which costs nothing. Where a shared cap is reached the largest holder pays, neve
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -23,7 +23,8 @@ _RETRY: Final = 2.0
 class Owner(NamedTuple):
     """Whose budget it is."""
 
-    #: As `networks.block_of` names it; "": this machine's own, where users can't be told apart.
+    #: As `networks.block_of` names it; "": this machine's own, where users can't be told apart, or
+    #: where only wallets count.
     network: str
     #: Its node id; empty: it has not said.
     wallet: bytes = b""
@@ -70,6 +71,58 @@ class _Ranking(Generic[K]):
         heapq.heappush(self._heap, (-amount, self._pushed, key))
 
 
+class _Line(Generic[K]):
+    """Who waits; next is who holds least, and of those that hold as much who came first.
+
+    `held` tells what a key holds: whenever that becomes less, `less` has to be called.
+    """
+
+    def __init__(self, held: Callable[[K], int]) -> None:
+        self._held = held
+        #: The number that each of those that wait came with.
+        self._came: dict[K, int] = {}
+        self._count = 0
+        #: (an amount, the number, the key): a key's lowest entry is never above its amount.
+        self._heap: list[tuple[int, int, K]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._came)
+
+    def join(self, key: K) -> None:
+        """It waits, if it did not before."""
+        if key not in self._came:
+            self._count += 1
+            self._came[key] = self._count
+            self._push(key)
+
+    def leave(self, key: K) -> None:
+        """It waits no more."""
+        del self._came[key]
+
+    def less(self, key: K) -> None:
+        """It holds less than before; it may not wait."""
+        if key in self._came:
+            self._push(key)
+
+    def next(self) -> K:
+        """Raises `IndexError` where nobody waits."""
+        while True:
+            stated, came, key = self._heap[0]
+            if self._came.get(key) != came:
+                heapq.heappop(self._heap)
+            elif (amount := self._held(key)) > stated:
+                heapq.heapreplace(self._heap, (amount, came, key))
+            else:
+                return key
+
+    def _push(self, key: K) -> None:
+        if len(self._heap) > 2 * len(self._came) + _STALE:
+            self._heap = [(self._held(each), came, each) for each, came in self._came.items()]
+            heapq.heapify(self._heap)
+        else:
+            heapq.heappush(self._heap, (self._held(key), self._came[key], key))
+
+
 class Shares:
     """How much each owner holds."""
 
@@ -90,9 +143,11 @@ class Shares:
     def of(self, owner: Owner) -> tuple[int, int]:
         """What its network holds, and it itself."""
         wallets = self._wallets.get(owner.network)
-        if wallets is None:
-            return 0, 0
-        return self._networks.of[owner.network], wallets.of.get(owner.wallet, 0)
+        return self.of_network(owner.network), wallets.of.get(owner.wallet, 0) if wallets else 0
+
+    def of_network(self, network: str) -> int:
+        """What a network holds."""
+        return self._networks.of.get(network, 0)
 
     def largest(self) -> Owner:
         """Of the network that holds most, the wallet that does; raises `IndexError`."""
@@ -126,6 +181,9 @@ class Places:
         self._scopes: dict[Owner, dict[asyncio.Timeout, None]] = {}
         self._wanted = Shares()
         self._waiting: dict[Owner, dict[asyncio.Future[None], None]] = {}
+        #: The networks that wait, and in each its wallets.
+        self._networks = _Line(self._held.of_network)
+        self._wallets: dict[str, _Line[Owner]] = {}
 
     @asynccontextmanager
     async def place(self, owner: Owner) -> AsyncIterator[None]:
@@ -154,6 +212,7 @@ class Places:
             self._send_away(largest)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(owner, {})[future] = None
+        self._join(owner)
         self._wanted.change(owner, 1)
         if self._inside + self._wanted.total > self._most:
             self._send_home(self._wanted.pays(owner))
@@ -164,7 +223,7 @@ class Places:
             if future.done() and not future.cancelled() and future.exception() is None:
                 # It was let in at the very moment at which it went.
                 self._inside -= 1
-                self._held.change(owner, -1)
+                self._give_back(owner)
                 self._let_in()
             if isinstance(error, TimeoutError):
                 raise _try_later() from None
@@ -190,7 +249,7 @@ class Places:
     def _let_in(self) -> None:
         """Whoever has least is next; of those that have as much, who waits longest."""
         while self._waiting and self._inside < self._count:
-            owner = min(self._waiting, key=self._held.of)
+            owner = self._wallets[self._networks.next()].next()
             future = next(iter(self._waiting[owner]))
             self._forget(owner, future)
             # Who was cancelled may not have heard of it yet.
@@ -206,7 +265,7 @@ class Places:
         scopes = self._scopes.get(owner, {})
         if scope in scopes:
             del scopes[scope]
-            self._held.change(owner, -1)
+            self._give_back(owner)
             if not scopes:
                 del self._scopes[owner]
 
@@ -216,6 +275,26 @@ class Places:
         self._wanted.change(owner, -1)
         if not waiting:
             del self._waiting[owner]
+            wallets = self._wallets[owner.network]
+            wallets.leave(owner)
+            if not wallets:
+                del self._wallets[owner.network]
+                self._networks.leave(owner.network)
+
+    def _join(self, owner: Owner) -> None:
+        """It stands in line, where it does not yet."""
+        self._networks.join(owner.network)
+        wallets = self._wallets.get(owner.network)
+        if wallets is None:
+            wallets = self._wallets[owner.network] = _Line(lambda each: self._held.of(each)[1])
+        wallets.join(owner)
+
+    def _give_back(self, owner: Owner) -> None:
+        """It holds a place less."""
+        self._held.change(owner, -1)
+        self._networks.less(owner.network)
+        if owner.network in self._wallets:
+            self._wallets[owner.network].less(owner)
 
 
 def _try_later() -> RpcError:

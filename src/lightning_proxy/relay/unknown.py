@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from lightning_proxy.relay.channel_messages import MOST_KEPT
 from lightning_proxy.relay.delegation import Delegation, DelegationState
 from lightning_proxy.relay.questions import ALL_CHANNELS, Question, UnknownChannelQuestion
 from lightning_proxy.rpc import FundingSeen
@@ -12,8 +13,6 @@ from lightning_proxy.rpc import FundingSeen
 _MAX_ASKED: Final = 1000
 #: Bytes of what waits for its turn: a `channel_reestablish` of each has room.
 _MAX_WAITING: Final = 160 * _MAX_ASKED
-#: And of what is asked with; of what is longer the wallet gets the message alone.
-_LONGEST: Final = 2048
 
 
 class _Session(Protocol):
@@ -54,7 +53,8 @@ class UnknownChannels:
         """The peer says this about such a channel; each is asked about once a connection."""
         if (
             channel_id == ALL_CHANNELS
-            or len(raw) > _LONGEST
+            # Of what is longer the wallet gets the message alone.
+            or len(raw) > MOST_KEPT
             or channel_id in self._asked
             or len(self._asked) >= _MAX_ASKED
             or self._waiting_bytes + len(raw) > _MAX_WAITING

@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 
 import structlog
 
-from lightning_proxy.bolt.channel import Channel, ChannelState
+from lightning_proxy.bolt.channel import SIGNED, Channel, ChannelState
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.messages import (
@@ -40,7 +40,7 @@ from lightning_proxy.wallet.events import (
     RecordOutdated,
 )
 from lightning_proxy.wallet.lineage import what_is_missing
-from lightning_proxy.wallet.record import SIGNED, Ledger, Record, StoredChannel
+from lightning_proxy.wallet.record import Ledger, Record, StoredChannel
 from lightning_proxy.wallet.request import Refusal, chain_of
 from lightning_proxy.wallet.steps import hear
 

@@ -117,7 +117,7 @@ class WalletKeys(_Secret):
         return Initiator(self._node_secret, remote_node_id)
 
     def fresh_salt(self) -> bytes:
-        """For one new channel, 32 bytes; to be stored before anything that comes of it is said."""
+        """For one new channel or invoice, 32 bytes; stored before what comes of it is said."""
         return secrets.token_bytes(_SALT_SIZE)
 
     def channel(self, index: int, salt: bytes | None = None) -> ChannelSecrets:

@@ -6,7 +6,7 @@ A relay can hide, and it can lie: what it shows is reason to warn the owner, and
 from collections.abc import Iterable
 from typing import Final
 
-from lightning_proxy.bolt.channel import Channel, ChannelState
+from lightning_proxy.bolt.channel import SIGNED, Channel, ChannelState
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.rpc import ChannelInfo, SlotInfo
 from lightning_proxy.wallet.record import Ledger
@@ -14,8 +14,7 @@ from lightning_proxy.wallet.words import short
 
 #: A peer's offer that nobody has answered is in no record.
 _UNANSWERED: Final = frozenset({ChannelState.NEW, ChannelState.OFFERED})
-_FUNDED: Final = frozenset({ChannelState.CREATED, ChannelState.SIGNED, ChannelState.READY})
-_SIGNED: Final = frozenset({ChannelState.SIGNED, ChannelState.READY})
+_FUNDED: Final = SIGNED | {ChannelState.CREATED}
 
 
 def what_is_missing(
@@ -45,4 +44,4 @@ def _has_said_more(info: ChannelInfo, channel: Channel) -> bool:
     """Whether by then this side had to say something that is not in the record."""
     if channel.role is Role.OPENER:
         return info.state in _FUNDED and channel.state not in _FUNDED
-    return info.state in _SIGNED and channel.state not in _SIGNED
+    return info.state in SIGNED and channel.state not in SIGNED

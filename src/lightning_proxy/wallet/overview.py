@@ -5,14 +5,14 @@ from typing import Final
 
 from msgspec import Struct
 
-from lightning_proxy.bolt.channel import Channel, ChannelState
+from lightning_proxy.bolt.channel import SIGNED, Channel, ChannelState
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.opening import ANNOUNCE_CHANNEL, channel_type_of
 from lightning_proxy.chain import ChainSource
 from lightning_proxy.rpc import ChannelInfo
 from lightning_proxy.wallet.confirmations import difference_of
 from lightning_proxy.wallet.policy import Policy
-from lightning_proxy.wallet.record import SIGNED, StoredChannel
+from lightning_proxy.wallet.record import StoredChannel
 from lightning_proxy.wallet.request import chain_of
 
 OWN_CHAIN: Final = "own chain source"

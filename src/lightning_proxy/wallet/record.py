@@ -11,7 +11,7 @@ from typing import Any, Final, Self, TypeVar
 
 import msgspec
 
-from lightning_proxy.bolt.channel import Channel, ChannelState, Entry
+from lightning_proxy.bolt.channel import SIGNED, Channel, Entry
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.features import Features
 from lightning_proxy.bolt.messages import FundingCreated, FundingSigned
@@ -27,8 +27,6 @@ _REPEATS_KEPT: Final = 1000
 #: after 10 minutes. Its channel index stays used.
 _UNFUNDED_FOR: Final = 86_400.0
 
-#: What both have signed outlives its connection.
-SIGNED: Final = frozenset({ChannelState.SIGNED, ChannelState.READY})
 T = TypeVar("T")
 
 

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from lightning_proxy import rpc
-from lightning_proxy.bolt.channel import Channel, ChannelState
+from lightning_proxy.bolt.channel import SIGNED, Channel
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.features import Feature
 from lightning_proxy.bolt.messages import (
@@ -282,7 +282,7 @@ def said(channel: Channel, kind: type[M]) -> M | None:
 
 def check_signed(channel: Channel) -> None:
     """Raises `Refusal` while a signature is missing."""
-    if channel.state not in (ChannelState.SIGNED, ChannelState.READY):
+    if channel.state not in SIGNED:
         raise Refusal(
             f"the channel is {channel.state}: funding_signed is missing, without which the "
             "funding could not be got back"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from lightning_proxy.bolt.channel import Channel, ChannelState, Entry, Need
+from lightning_proxy.bolt.channel import SIGNED, Channel, ChannelState, Entry, Need
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.features import DEFAULT_FEATURES
@@ -17,7 +17,6 @@ from tests.unit.bolt.pair import DEPTH, opened, snapshot
 
 #: States by how far they are: no message takes a channel back.
 _ORDER: Final = list(ChannelState)
-_SIGNED: Final = (ChannelState.SIGNED, ChannelState.READY)
 
 
 @cache
@@ -74,7 +73,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(ours=st.booleans())
     def reestablish(self, ours: bool) -> None:
-        if self.channel.state in _SIGNED:
+        if self.channel.state in SIGNED:
             self._say("send" if ours else "receive", self.channel.reestablish().encode())
 
     def _say(self, way: str, raw: bytes) -> None:
@@ -118,7 +117,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule()
     def disconnected(self) -> None:
-        signed = self.channel.state in _SIGNED
+        signed = self.channel.state in SIGNED
         self.channel.disconnected()
         self.lost = True
         assert signed is (self.channel.state is not ChannelState.FORGOTTEN)
@@ -128,7 +127,7 @@ class AnyOrder(RuleBasedStateMachine):
         channel = self.channel
         again = Channel.replay(channel.role, channel.features, channel.log)
         if channel.state is ChannelState.FORGOTTEN:
-            assert again.state not in _SIGNED
+            assert again.state not in SIGNED
             return
         kept = {"confirmations", "_published", "_reestablished"}
         assert {n: v for n, v in snapshot(again).items() if n not in kept} == {
@@ -138,7 +137,7 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def is_signed_by_whom_it_says(self) -> None:
         channel = self.channel
-        assert (channel.state in _SIGNED) is (len(channel.signatures) == len(Role)) or (
+        assert (channel.state in SIGNED) is (len(channel.signatures) == len(Role)) or (
             channel.state is ChannelState.FORGOTTEN
         )
         for signer, signature in channel.signatures.items():

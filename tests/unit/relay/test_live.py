@@ -362,22 +362,24 @@ class Living(RuleBasedStateMachine):
 
     # the peer
 
-    @rule(amount=sampled_from([50_000_000, 354_000, 1]))
-    def the_peer_adds(self, amount: int) -> None:
-        peer = self.channel.peer
-        message = peer.add(amount, HASH)
+    def the_peer_says(self, message: Message) -> None:
         try:
-            raw = peer.say(message)
+            raw = self.channel.peer.say(message)
         except BoltError:
-            # More than it has.
+            # More than it has: by its own rules, it doesn't.
             return
         self.channel.relay.received(raw, message)
 
+    @rule(amount=sampled_from([50_000_000, 354_000, 1]))
+    def the_peer_adds(self, amount: int) -> None:
+        peer = self.channel.peer
+        if len(peer.snapshot.theirs.latest.state.htlcs) < 6:
+            self.the_peer_says(peer.add(amount, HASH))
+
     @rule(feerate=integers(253, 2_000))
     def the_peer_wants_a_fee(self, feerate: int) -> None:
-        self.channel.hear(
-            UpdateFee(channel_id=self.channel.peer.channel_id, feerate_per_kw=feerate)
-        )
+        channel_id = self.channel.peer.channel_id
+        self.the_peer_says(UpdateFee(channel_id=channel_id, feerate_per_kw=feerate))
 
     @precondition(lambda self: self.channel.peer.snapshot.owes_revocation)
     @rule()

@@ -5,7 +5,7 @@ from itertools import permutations
 import pytest
 from msgspec import structs
 
-from lightning_proxy.relay.notices import Notices, size_of
+from lightning_proxy.relay.notices import NO_NOTICES, Notices, size_of
 from lightning_proxy.rpc import (
     Closed,
     Notification,
@@ -76,3 +76,11 @@ def test_what_is_acknowledged_is_taken_out() -> None:
     assert len(notices.take_until(5)) == 2
     assert not notices
     assert notices.size == 0
+
+
+def test_what_all_share_that_have_none_is_nobodys() -> None:
+    with pytest.raises(TypeError):
+        NO_NOTICES.add(MESSAGE)
+    assert not NO_NOTICES
+    assert (list(NO_NOTICES), NO_NOTICES.reasons(), NO_NOTICES.take_until(9)) == ([], [], [])
+    assert (NO_NOTICES.size, NO_NOTICES.message_bytes, NO_NOTICES.notice_bytes) == (0, 0, 0)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from lightning_proxy.relay.shares import Owner, Places, Shares
+from lightning_proxy.relay.shares import Owner, Places, Shares, _Line
 from lightning_proxy.rpc import ErrorCode, RpcError
 
 EVE = Owner("cb0071", b"eve")
@@ -134,6 +134,31 @@ async def test_wallets_that_cost_nothing_are_one_network() -> None:
         working.start(ALICE)
         await settle()
         assert sum(owner.network == "c63364" for owner in working.inside) == 5
+
+
+def test_the_next_in_line_holds_least_and_came_first() -> None:
+    held = dict.fromkeys(range(30), 0)
+    line = _Line[int](held.__getitem__)
+    came: dict[int, int] = {}
+    numbers = random.Random(8)
+    for step in range(20_000):
+        key = numbers.randrange(30)
+        match numbers.randrange(4):
+            case 0:
+                line.join(key)
+                came.setdefault(key, step)
+            case 1 if key in came:
+                line.leave(key)
+                del came[key]
+            case 2:
+                held[key] += 1
+            case 3 if held[key]:
+                held[key] -= 1
+                line.less(key)
+        assert bool(line) is bool(came)
+        if came:
+            assert line.next() == min(came, key=lambda each: (held[each], came[each]))
+        assert len(line._heap) <= 2 * len(held) + 65
 
 
 async def test_who_has_least_is_next() -> None:

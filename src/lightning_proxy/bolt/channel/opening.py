@@ -58,6 +58,10 @@ class ChannelState(StrEnum):
     FORGOTTEN = "forgotten"  # the connection broke before both were signed
 
 
+#: BOLT #2: what both have signed outlives its connection.
+SIGNED: Final = frozenset({ChannelState.SIGNED, ChannelState.READY})
+
+
 class Need(StrEnum):
     """What a channel waits for that only its `Signer` can give."""
 
@@ -332,7 +336,7 @@ class Channel:
 
     def disconnected(self) -> None:
         """The connection to the peer is gone: BOLT #2 forgets what isn't signed by both."""
-        if self.state in (ChannelState.SIGNED, ChannelState.READY):
+        if self.state in SIGNED:
             self._reestablished = set()
             self._published = self.confirmations is not None
         else:

@@ -34,8 +34,6 @@ from lightning_proxy.rpc import ErrorCode, RpcError
 
 #: Bytes of an answer that are read: its beginning is for the wallet, if for anybody.
 _MAX_ANSWER: Final = 4096
-#: Calls that are under way or wait for their turn, to one host and in all.
-_MOST: Final = 4096
 #: Characters of it that a wallet is shown.
 _MAX_REASON: Final = 200
 _LETTERS: Final = re.compile(r"[\x21-\x7e]+")
@@ -59,7 +57,12 @@ class GuardedHttp:
         #: Calls to a host, those that wait for their turn too.
         self._calls: Counter[str] = Counter()
         self._host_places: dict[str, Places] = {}
-        self._places = Places(settings.max_concurrent, _MOST, settings.timeout)
+        # Nobody is sent home for coming last: what waits is bounded already, by the rate at which
+        # wallets are woken and by how long it waits.
+        self._most = settings.max_concurrent + int(
+            settings.rate * settings.timeout * settings.max_targets_per_wallet
+        )
+        self._places = Places(settings.max_concurrent, self._most, settings.timeout)
 
     async def __aenter__(self) -> Self:
         self._client = Client(
@@ -148,9 +151,9 @@ class GuardedHttp:
         places = self._host_places.get(host)
         if places is None:
             places = self._host_places[host] = Places(
-                self._settings.max_concurrent_per_host, _MOST, self._settings.timeout
+                self._settings.max_concurrent_per_host, self._most, self._settings.timeout
             )
-        owner = Owner(wallet.hex(), _site_of(host).encode())
+        owner = Owner("", wallet)
         try:
             async with places.place(owner), self._places.place(owner):
                 yield
@@ -166,19 +169,6 @@ class GuardedHttp:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Failed(_why(error))
         return _outcome(answer, gone)
-
-
-def _site_of(host: str) -> str:
-    """Whose host it is, about: names below one's own domain are for free."""
-    return host if _is_literal(host) else ".".join(host.lower().rstrip(".").split(".")[-2:])
-
-
-def _is_literal(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 class _Forbidden(OSError):

@@ -1,6 +1,7 @@
 """Invoices of this wallet's: their secrets, which come of the seed, and their text."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
@@ -13,16 +14,6 @@ from lightning_proxy.wallet.keys import WalletKeys
 MIN_FINAL_CLTV_EXPIRY_DELTA: Final = 144
 
 _FEATURES: Final = Features.from_bits((Feature.VAR_ONION_OPTIN, Feature.PAYMENT_SECRET))
-
-
-@dataclass(frozen=True, slots=True)
-class Hop:
-    """How the peer forwards to us: what its `channel_update` says, or what most nodes take."""
-
-    short_channel_id: int
-    fee_base_msat: int = 1_000
-    fee_proportional_millionths: int = 200
-    cltv_expiry_delta: int = 144
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +36,10 @@ def make_invoice(
     amount_msat: int | None,
     description: str,
     expiry: int,
-    routes: tuple[tuple[bytes, Hop], ...],
+    hints: Iterable[RouteHint],
     now: float | None = None,
 ) -> FreshInvoice:
-    """`routes`: each a peer (node id) and how it forwards to us. Raises `InvoiceError`."""
+    """`hints`: how each peer forwards to us. Raises `InvoiceError`."""
     preimage, payment_secret = keys.payment(salt)
     payment_hash = sha256(preimage).digest()
     invoice = Invoice(
@@ -60,18 +51,7 @@ def make_invoice(
         description=description,
         expiry=expiry,
         min_final_cltv_expiry_delta=MIN_FINAL_CLTV_EXPIRY_DELTA,
-        routes=tuple(
-            (
-                RouteHint(
-                    pubkey=peer,
-                    short_channel_id=hop.short_channel_id,
-                    fee_base_msat=hop.fee_base_msat,
-                    fee_proportional_millionths=hop.fee_proportional_millionths,
-                    cltv_expiry_delta=hop.cltv_expiry_delta,
-                ),
-            )
-            for peer, hop in routes
-        ),
+        routes=tuple((hint,) for hint in hints),
         features=_FEATURES,
     )
     text = sign(invoice, keys.sign_recoverable).text

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from lightning_proxy.bolt.channel import Channel, ChannelState
 from lightning_proxy.bolt.channel.begin import snapshot_of
 from lightning_proxy.bolt.channel.snapshot import Snapshot
 from lightning_proxy.bolt.commitment import Htlc, Role
-from lightning_proxy.bolt.invoice import PREFIXES, SignedInvoice, parse
+from lightning_proxy.bolt.invoice import PREFIXES, RouteHint, SignedInvoice, parse
 from lightning_proxy.bolt.messages import ChannelUpdate, decode
 from lightning_proxy.chain import ChainError
 from lightning_proxy.wallet.confirmations import OwnChain
@@ -20,7 +20,7 @@ from lightning_proxy.wallet.errors import PaymentError
 from lightning_proxy.wallet.events import Event, PaymentFailed, PaymentSent
 from lightning_proxy.wallet.moving import rounds
 from lightning_proxy.wallet.moving.balances import Balances, balances, sendable_msat
-from lightning_proxy.wallet.moving.invoices import Hop, make_invoice
+from lightning_proxy.wallet.moving.invoices import make_invoice
 from lightning_proxy.wallet.moving.limits import Limits
 from lightning_proxy.wallet.moving.moves import Moves
 from lightning_proxy.wallet.moving.paying import attempt
@@ -41,8 +41,11 @@ _REFUSED: Final = (
     "Payments on Bitcoin's main chain are refused for now: this wallet can't yet enforce on the "
     "chain what a channel says."
 )
-_SALT_BYTES: Final = 32
 DEFAULT_EXPIRY: Final = 3600
+#: What most nodes take for forwarding, as `channel_update` has it: until the peer says its own.
+_FEE_BASE_MSAT: Final = 1_000
+_FEE_PROPORTIONAL_MILLIONTHS: Final = 200
+_CLTV_EXPIRY_DELTA: Final = 144
 #: Seconds between two looks at the record for what another process has heard.
 _LOOK_AGAIN: Final = 1.0
 
@@ -65,6 +68,18 @@ class Payment:
     peer: bytes | None = None
     preimage: bytes | None = field(default=None, repr=False)
     reason: str | None = None
+
+
+class _Ready(NamedTuple):
+    """A channel that is ready: from the record, replayed once, and as it moves."""
+
+    stored: StoredChannel
+    channel: Channel
+    snapshot: Snapshot
+
+    @property
+    def chain(self) -> str:
+        return chain_of(self.channel.open_channel)
 
 
 class Purse:
@@ -96,20 +111,16 @@ class Purse:
         Raises `PaymentError` where no channel could take it, and `InvoiceError`.
         """
         ready = await self._ready()
-        chains = {chain_of(stored.channel().open_channel) for stored, _ in ready}
+        chains = {each.chain for each in ready}
         if not ready:
             raise PaymentError("There is no open channel to be paid through.")
         if chains == {_NOT_YET}:
             raise PaymentError(_REFUSED)
         chain = min(chains - {_NOT_YET})
-        usable = [each for each in ready if chain_of(each[0].channel().open_channel) == chain]
-        self._check_receivable(amount_msat, [snapshot for _, snapshot in usable])
-        routes = [
-            (stored.peer, hop)
-            for stored, _ in usable
-            if (hop := await self._hop(stored)) is not None
-        ]
-        salt, now = secrets.token_bytes(_SALT_BYTES), time.time()
+        usable = [each for each in ready if each.chain == chain]
+        self._check_receivable(amount_msat, [each.snapshot for each in usable])
+        hints = [hint for each in usable if (hint := await self._hint(each)) is not None]
+        salt, now = self._moves.keys.fresh_salt(), time.time()
         fresh = make_invoice(
             self._moves.keys,
             salt,
@@ -117,7 +128,7 @@ class Purse:
             amount_msat=amount_msat,
             description=description,
             expiry=expiry,
-            routes=tuple(routes),
+            hints=hints,
             now=now,
         )
         return await self._record.change(
@@ -137,24 +148,26 @@ class Purse:
         if amount_msat is not None and amount_msat > most:
             raise PaymentError(f"No channel can take more than {most} msat in one payment now.")
 
-    async def _hop(self, stored: StoredChannel) -> Hop | None:
+    async def _hint(self, ready: _Ready) -> RouteHint | None:
         """How the peer forwards to us; None where the channel has no name that it would know."""
-        channel = stored.channel()
-        ready = channel.channel_ready(channel.role.other)
-        name = None if ready is None else ready.short_channel_id
+        channel_ready = ready.channel.channel_ready(ready.channel.role.other)
+        name = None if channel_ready is None else channel_ready.short_channel_id
         if name is None:
-            name = await self._place(channel)
+            name = await self._place(ready.channel)
         if name is None:
             return None
+        stored = ready.stored
         live = await self._record.change(lambda ledger: Book(ledger).live(stored.index))
         update = None if live is None or live.peer_update is None else decode(live.peer_update)
-        if not isinstance(update, ChannelUpdate):
-            return Hop(name)
-        return Hop(
-            name,
-            update.fee_base_msat,
-            update.fee_proportional_millionths,
-            update.cltv_expiry_delta,
+        known = update if isinstance(update, ChannelUpdate) else None
+        return RouteHint(
+            pubkey=stored.peer,
+            short_channel_id=name,
+            fee_base_msat=known.fee_base_msat if known else _FEE_BASE_MSAT,
+            fee_proportional_millionths=(
+                known.fee_proportional_millionths if known else _FEE_PROPORTIONAL_MILLIONTHS
+            ),
+            cltv_expiry_delta=known.cltv_expiry_delta if known else _CLTV_EXPIRY_DELTA,
         )
 
     async def _place(self, channel: Channel) -> int | None:
@@ -179,9 +192,8 @@ class Purse:
     async def hear_update(self, peer: bytes, raw: bytes, update: ChannelUpdate) -> None:
         """The peer's `channel_update` for a channel with us."""
         places = {}
-        for stored, _ in await self._ready():
+        for stored, channel, _ in await self._ready():
             if stored.peer == peer:
-                channel = stored.channel()
                 readies = (
                     channel.channel_ready(role) for role in (channel.role, channel.role.other)
                 )
@@ -243,10 +255,9 @@ class Purse:
             raise PaymentError("That is an invoice of this wallet's own.")
         session_id = self._connected(signed.payee)
         ready = [
-            (stored, snapshot)
-            for stored, snapshot in await self._ready()
-            if stored.peer == signed.payee
-            and PREFIXES.get(chain_of(stored.channel().open_channel)) == invoice.prefix
+            each
+            for each in await self._ready()
+            if each.stored.peer == signed.payee and PREFIXES.get(each.chain) == invoice.prefix
         ]
         if not ready:
             raise PaymentError(
@@ -261,7 +272,7 @@ class Purse:
                 "Only with a chain source of its own can this wallet tell how long a payment may "
                 "take, and it has none that answers: name one with --chain."
             )
-        stored, snapshot = max(ready, key=lambda each: sendable_msat(each[1]))
+        stored, _, snapshot = max(ready, key=lambda each: sendable_msat(each.snapshot))
         self._check_sendable(snapshot, wanted, invoice.payment_hash)
         tried = attempt(signed, wanted, secrets.token_bytes(32), means.height)
 
@@ -309,18 +320,18 @@ class Purse:
     async def balances(self) -> dict[bytes, Balances]:
         """Of each channel that is ready, by its id."""
         return {
-            stored.channel().channel_id: balances(snapshot)
-            for stored, snapshot in await self._ready()
+            channel.channel_id: balances(snapshot) for _, channel, snapshot in await self._ready()
         }
 
-    async def _ready(self) -> list[tuple[StoredChannel, Snapshot]]:
-        def work(ledger: Ledger) -> list[tuple[StoredChannel, Snapshot]]:
+    async def _ready(self) -> list[_Ready]:
+        def work(ledger: Ledger) -> list[_Ready]:
             book, found = Book(ledger), []
             for stored in ledger.channels():
                 channel = stored.channel()
                 if channel.state is ChannelState.READY:
                     live = book.live(stored.index)
-                    found.append((stored, snapshot_of(channel) if live is None else live.snapshot))
+                    snapshot = snapshot_of(channel) if live is None else live.snapshot
+                    found.append(_Ready(stored, channel, snapshot))
             return found
 
         return await self._record.change(work)
@@ -338,7 +349,7 @@ class Purse:
         limits = Limits.of(self._moves.policy)
         opened = [
             (stored, session_id)
-            for stored, snapshot in await self._ready()
+            for stored, _, snapshot in await self._ready()
             if snapshot.role is Role.OPENER
             and (session_id := self._connected(stored.peer)) is not None
         ]
