@@ -14,7 +14,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 SOURCES := pyproject.toml setup.py $(wildcard src/lightning_proxy/transport/*.p[yx][xd]) \
 	$(wildcard src/lightning_proxy/transport/kernel/*.[ch])
 
-.PHONY: help demo test lint format interop soak bench wheel pythons lock lowest clean
+.PHONY: help demo test lint format interop soak attack bench wheel pythons lock lowest clean
 
 help:
 	@echo "make demo     the main job, on this machine, in seconds"
@@ -23,6 +23,7 @@ help:
 	@echo "make format   what of that can be put right by itself"
 	@echo "make interop  against lnd, LDK and others, which it builds (minutes, the first time)"
 	@echo "make soak     kills the relay 200 times under load, and looks for what got lost (minutes)"
+	@echo "make attack   floods a relay, and looks what those who mean well notice (3 minutes)"
 	@echo "make bench    the benchmarks: benchmarks/RESULTS.md, results.json and plots (15 minutes)"
 	@echo "make wheel    sdist and wheel in dist/, installed and tested away from here"
 	@echo "make pythons  test and wheel with the oldest and the newest Python that there are here"
@@ -84,6 +85,9 @@ interop: $(VENV)/.ready
 
 soak: $(VENV)/.ready
 	$(BIN)/python -m tests.soak --kills 200
+
+attack: $(VENV)/.ready
+	$(BIN)/python -m tests.attack
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks

@@ -17,10 +17,11 @@ from lightning_proxy.chain import SourceURL
 from lightning_proxy.log_settings import LogSettings
 from lightning_proxy.relay import RelaySettings
 from lightning_proxy.relay.dial_policy import DialPolicy
-from lightning_proxy.relay.store import IN_MEMORY, is_url, parse_url
+from lightning_proxy.relay.store import IN_MEMORY, is_url, parse_url, without_secrets
 from lightning_proxy.rpc import normal_origin, page_origin
 
 _PREFIX: Final = "LIGHTNING_PROXY"
+_HIDDEN: Final = "(hidden)"
 #: Bytes of a unix socket's name, with the one that ends it; Linux has 108, macOS 104.
 _MAX_SOCKET: Final = 104
 
@@ -37,15 +38,32 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log: LogSettings = field(default_factory=LogSettings)
 
     def shown(self) -> dict[str, Any]:
-        """Every setting, as plain values, for people to see: tokens are only counted."""
-        values: dict[str, Any] = msgspec.to_builtins(self)
-        values["api"]["tokens"] = ["(hidden)"] * len(self.api.tokens)
-        if self.relay.chain is not None:
-            # Its user and password are nobody's to see.
-            values["relay"]["chain"] = SourceURL.parse(self.relay.chain).endpoint
-        if self.relay.store is not None and is_url(self.relay.store):
-            values["relay"]["store"] = parse_url(self.relay.store).render_as_string()
+        """Every setting, as plain values, for people to see, without what opens a door."""
+        values: dict[str, Any] = _without_secrets(msgspec.to_builtins(self))
+        values["api"]["tokens"] = [_HIDDEN] * len(self.api.tokens)
+        if self.api.metrics_token is not None:
+            values["api"]["metrics_token"] = _HIDDEN
+        relay = self.relay
+        if relay.chain is not None:
+            values["relay"]["chain"] = SourceURL.parse(relay.chain).without_secrets(relay.chain)
+        if relay.store is not None and is_url(relay.store):
+            values["relay"]["store"] = without_secrets(relay.store)
         return values
+
+
+def _without_secrets(value: Any) -> Any:
+    """With user, password, query and fragment of each URL hidden that somebody wrote somewhere."""
+    match value:
+        case dict():
+            return {name: _without_secrets(each) for name, each in value.items()}
+        case list():
+            return [_without_secrets(each) for each in value]
+        case str() if "://" in value:
+            scheme, _, rest = value.partition("://")
+            place, mark, _ = re.split(r"([?#]|$)", rest, maxsplit=1)
+            user, at, host = place.rpartition("@")
+            return f"{scheme}://{_HIDDEN if user else ''}{at}{host}{mark}{_HIDDEN if mark else ''}"
+    return value
 
 
 class Setting(NamedTuple):
@@ -98,9 +116,28 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Iterable[Setting]
         _merge(values, _read(file))
     for setting in (*_from_environment(environ), *flags):
         _put(values, setting)
-    config = msgspec.convert(values, Config)
+    config = _with_chain(msgspec.convert(values, Config))
     _check(config)
     return config
+
+
+def _with_chain(config: Config) -> Config:
+    """With the chain source's URL read from its file, if it stands in one."""
+    relay = config.relay
+    if relay.chain_file is None:
+        return config
+    if relay.chain is not None:
+        raise ConfigError("relay.chain and relay.chain_file: set one of them")
+    name = f"relay.chain_file: {relay.chain_file}"
+    try:
+        lines = Path(relay.chain_file).read_text("utf-8").splitlines()
+    except OSError as error:
+        raise ConfigError(f"{name} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{name} is no text") from None
+    if not lines or not lines[0].strip():
+        raise ConfigError(f"{name} has no URL in its first line")
+    return structs.replace(config, relay=structs.replace(relay, chain=lines[0].strip()))
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -224,7 +261,7 @@ def _check(config: Config) -> None:
         except ValueError as error:
             raise ConfigError(f"relay.store: {error}") from None
     try:
-        DialPolicy(config.relay.dial, relay_on_loopback=True)
+        DialPolicy(config.relay.dial, relay_is_local=True)
     except ValueError as error:
         raise ConfigError(f"relay.dial.allow and relay.dial.deny: {error}") from None
     for key, read in (("origins", normal_origin), ("web_origins", page_origin)):

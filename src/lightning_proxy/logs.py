@@ -3,13 +3,17 @@
 import logging
 import sys
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 from lightning_proxy.log_settings import LogSettings
+from lightning_proxy.terminal import flat
+
+#: Lines of Python's own.
+_TRACES: Final = frozenset({"exception", "stack"})
 
 
 class _Logger(structlog.WriteLogger):
@@ -45,6 +49,8 @@ def set_up(settings: LogSettings) -> None:
     )
     # What libraries say below a warning is about themselves.
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)
+    # It warns with all subprotocols that a client offers; a page's access token is one.
+    logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
 
 
 def _rendering(form: Literal["console", "json"]) -> list[Processor]:
@@ -55,11 +61,25 @@ def _rendering(form: Literal["console", "json"]) -> list[Processor]:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(serializer=_to_json),
         ]
+    return for_people()
+
+
+def for_people() -> list[Processor]:
+    """A line an event, whatever strangers say in it."""
     return [
+        _flatten,
         structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
+        ),
     ]
+
+
+def _flatten(_: object, __: str, event: EventDict) -> EventDict:
+    # Of a value without spaces the renderer shows every character as it is.
+    return {
+        name: flat(value) if isinstance(value, str) and name not in _TRACES else value
+        for name, value in event.items()
+    }
 
 
 def _to_json(event: dict[str, Any], **_: object) -> str:

@@ -19,6 +19,8 @@ import idna
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
+#: Bytes of an address that say whose it is: what a customer gets costs money, more of it more.
+_BLOCKS: Final = {4: 3, 6: 7}
 #: Of `::ffff:0:0/96`.
 _MAPPED_BITS: Final = 96
 
@@ -32,6 +34,20 @@ def unmapped(address: Address) -> Address:
     """A mapped address as the one that it maps, any other as it is."""
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return address if mapped is None else mapped
+
+
+def block_of(text: str) -> str | None:
+    """The /24 or /56 of an address, by name, for who shares a budget; None: it is this machine's.
+
+    What is no address is a block of its own.
+    """
+    try:
+        address = address_of(text)
+    except ValueError:
+        return text
+    if address.is_loopback:
+        return None
+    return address.packed[: _BLOCKS[address.version]].hex()
 
 
 def network_of(text: str) -> Network:
@@ -50,6 +66,14 @@ def ascii_name(name: str) -> str:
     As browsers read names: IDNA 2003, which Python's own codec is, makes another of "faß".
     """
     return name if name.isascii() else idna.encode(name, uts46=True).decode("ascii")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, by its spelling, is this machine and reached by nobody else."""
+    try:
+        return address_of(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def is_in(address: Address, networks: Iterable[Network]) -> bool:

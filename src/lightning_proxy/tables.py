@@ -12,6 +12,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from lightning_proxy.terminal import plain
+
 #: Wider than any table of ours.
 _MEASURED: Final = 10_000
 #: Between a name and what it has.
@@ -19,16 +21,17 @@ _GAP: Final = 2
 
 
 def show(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
-    """Print these rows."""
+    """Print these rows; a `Text` is shown as it is, a string on one line of its cell."""
+    shown = [[cell if isinstance(cell, Text) else plain(cell) for cell in row] for row in rows]
     table = Table(*columns)
-    for row in rows:
+    for row in shown:
         table.add_row(*row)
     wanted = Measurement.get(console, console.options.update(max_width=_MEASURED), table).maximum
     if wanted <= console.width:
         console.print(table)
         return
     width = max(map(len, columns))
-    for number, row in enumerate(rows):
+    for number, row in enumerate(shown):
         if number:
             console.print()
         for name, cell in zip(columns, row, strict=True):

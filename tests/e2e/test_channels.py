@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from aiohttp import web
 from btclib.tx import Tx, TxIn
 
 from lightning_proxy.api import Server
@@ -29,7 +30,7 @@ from lightning_proxy.relay.store import ChannelStore, StoreError
 from tests.support.channels import open_channel
 from tests.support.opening import Side
 from tests.support.peer import PeerConnection, ScriptedPeer
-from tests.support.relay import RawWallet, RpcFailure, raw_wallet, relay
+from tests.support.relay import WAIT, RawWallet, RpcFailure, raw_wallet, relay
 
 M = TypeVar("M", bound=Message)
 
@@ -500,15 +501,22 @@ async def test_an_output_that_is_not_what_was_agreed_is_never_ready(
     question = await delegated(wallet, "funding_signed")
     opening.wallet.hear(raw)
     await opening.sign(wallet, connection, question)
+    outspend = asyncio.Event()
+    looks = asyncio.Semaphore(0)
+
+    async def see(request: web.Request) -> None:
+        if "/outspend/" in request.path:
+            outspend.set()
+        elif outspend.is_set():
+            looks.release()
+
+    chain.fault = see
     chain.mine(3)
-    requests = asyncio.Semaphore(0)
-
-    async def count(_: object) -> None:
-        requests.release()
-
-    chain.fault = count
-    for _ in range(10):
-        await requests.acquire()
+    async with asyncio.timeout(WAIT):
+        await outspend.wait()
+        # What comes of that is known long before so many more looks at the tip.
+        for _ in range(10):
+            await looks.acquire()
     await wallet.quiet()
 
 

@@ -1,6 +1,7 @@
 """A wallet's devices: let in by the node key, each with its rights, one of them at a channel."""
 
 import asyncio
+import json
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,9 @@ from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.keys import sign_message
 from lightning_proxy.bolt.messages import AcceptChannel, decode
 from lightning_proxy.relay.devices import LeaseKey
+from lightning_proxy.relay.store import tables
+from lightning_proxy.relay.store.devices import StoredLease
+from lightning_proxy.relay.wake.settings import WakeSettings
 from lightning_proxy.rpc import (
     AddDevice,
     DeviceInfo,
@@ -30,11 +34,14 @@ from lightning_proxy.wallet.errors import KeystoreError, WalletError
 from tests.support.channels import channel_keys, open_channel
 from tests.support.opening import Side
 from tests.support.peer import PeerConnection, ScriptedPeer
+from tests.support.receivers import Receiver
 from tests.support.relay import RawWallet, RpcFailure, raw_wallet, relay
 
 SECRET = b"\x5d" * 32
 NODE_ID = PrivateKey(SECRET).public_key.format().hex()
 ALL = ["see", "answer", "connect"]
+#: Nothing but a device's rights tells that it is not there.
+PATIENT: dict[str, Any] = {"wallet_answer_timeout": 60.0, "wallet_pong_timeout": 60.0}
 
 
 class Device:
@@ -250,11 +257,39 @@ async def test_an_old_device_settles_nothing_that_a_newer_one_took_over(
             assert (await tablet.event("rejected"))["code"] == "lease_held"
             with pytest.raises(RpcFailure, match="no such channel"):
                 await phone.call("take_over", channel_id="77" * 32)
-        key = wallet.node_id, peer.node_id, side.channel.temporary_channel_id
+            key = LeaseKey(wallet.node_id, peer.node_id, side.channel.temporary_channel_id)
+            # An opening costs the store nothing; a channel's lease is on the disk with it.
+            assert await _stored_leases(server) == []
+            accepter.hear(side.channel.log[0].raw)
+            accepter.say(accepter.accept_channel())
+            accepter.hear(bytes.fromhex(question["messages"][-1]))
+            await phone.answer(question, {"signature": accepter.signature.hex()})
+            assert (await connection.receive())[:2] == b"\x00\x23"
+            assert await _stored_leases(server) == [key]
+            # Nor does one that comes to nothing.
+            failed = Side(Role.OPENER)
+            await connection.send(failed.say(failed.open_channel()))
+            question = await phone.event_of("delegate")
+            temporary_id = failed.channel.temporary_channel_id.hex()
+            await phone.call("take_over", channel_id=temporary_id)
+            await phone.refuse(question, "no")
+            await connection.receive()
+            lost_key = LeaseKey(*key[:2], failed.channel.temporary_channel_id)
+            assert lost_key not in server.relay.devices.leases._passing
+        await server.relay.devices.leases._store.grant(StoredLease(*lost_key, b"\x02" * 33, 1))
     async with relay(store=store) as server:
+        # Nor what an older relay left of such.
+        assert await _stored_leases(server) == [key]
         leases = server.relay.devices.leases
-        assert leases.holder(LeaseKey(*key)) == bytes.fromhex(old.key)
-        assert await leases.take_over(LeaseKey(*key), bytes.fromhex(new.key)) == 3
+        assert leases.holder(key) == bytes.fromhex(old.key)
+        assert await leases.take_over(key, bytes.fromhex(new.key), is_stored=True) == 3
+
+
+async def _stored_leases(server: Server) -> list[LeaseKey]:
+    database = server.relay._database
+    async with database.transaction() as connection:
+        rows = await connection.execute(tables.leases.select())
+        return [LeaseKey(row.wallet, row.peer, row.temporary_channel_id) for row in rows]
 
 
 async def test_devices_survive_a_restart_and_are_only_so_many(tmp_path: Path) -> None:
@@ -295,3 +330,86 @@ async def test_the_sdk_with_a_device_key(
         assert await wallet.sessions() == []
         with pytest.raises(WalletError, match="no node key"):
             await wallet.connect(peer.address)
+
+
+async def test_who_may_not_see_is_shown_no_session(server: Server, peer: ScriptedPeer) -> None:
+    async with raw_wallet(server.url, SECRET) as wallet:
+        session_id, _ = await wallet.open_session(peer)
+        for rights in (["answer"], ["connect"], ["answer", "connect"], ["see"], ALL):
+            device = await authorise(wallet, *rights)
+            async with raw_wallet(server.url, SECRET, authenticated=False) as socket:
+                shown = (await authenticate(socket, device))["sessions"]
+                expected = [session_id] if "see" in rights else []
+                assert [each["session_id"] for each in shown] == expected
+
+
+async def test_who_may_not_see_learns_nothing_of_where_the_wallet_is_woken() -> None:
+    quick = WakeSettings(cooldown=0.001)
+    async with (
+        Receiver().serve() as receiver,
+        relay(wake=quick) as server,
+        raw_wallet(server.url, SECRET) as wallet,
+    ):
+        receiver.answers(503, text="a secret of the receiver's")
+        own = await wallet.call("wake_by_webhook", url=receiver.url)
+        async with on(server, await authorise(wallet, "answer")) as blind:
+            assert await woken_by(blind) == []
+            # It was woken all the same.
+            assert b'"test"' in (await receiver.push()).body
+            # Nor by naming what is there already.
+            named = await blind.call("wake_by_webhook", url=receiver.url)
+            assert named == own
+        async with on(server, await authorise(wallet, "answer", "see")) as seeing:
+            (target,) = await woken_by(seeing)
+            assert "503" in target["failure"]
+            assert await seeing.call("wake_by_webhook", url=receiver.url) == target
+
+
+async def woken_by(socket: RawWallet) -> Any:
+    """The result of `test_wake`, once the one before is over."""
+    while True:
+        try:
+            return await socket.call("test_wake")
+        except RpcFailure as failure:
+            assert failure.code == "limit"
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("rights", [["answer"], ["see"], ["answer", "connect"], ["connect"]])
+async def test_who_can_only_half_attend_keeps_nobody_asleep(
+    peer: ScriptedPeer, rights: list[str]
+) -> None:
+    async with Receiver().serve() as receiver, relay(**PATIENT) as server:
+        async with raw_wallet(server.url, SECRET) as wallet:
+            await wallet.call("wake_by_webhook", url=receiver.url)
+            device = await authorise(wallet, *rights)
+            whole = await authorise(wallet, "see", "answer")
+            _, connection = await wallet.open_session(peer)
+        async with on(server, device):
+            await connection.send(open_channel().encode())
+            push = json.loads((await receiver.push()).body)
+            assert push["reason"] == "delegation"
+            # One that sees and answers settles it.
+            async with on(server, whole) as phone:
+                question = await phone.event_of("delegate")
+                assert question["id"] == push["id"]
+                await phone.answer(question, channel_keys())
+                await accepted(connection)
+
+
+async def test_who_sees_and_answers_is_there(peer: ScriptedPeer) -> None:
+    """The counterpart: the same question, and no push for it."""
+    async with (
+        Receiver().serve() as receiver,
+        relay(**PATIENT) as server,
+        raw_wallet(server.url, SECRET) as wallet,
+    ):
+        await wallet.call("wake_by_webhook", url=receiver.url)
+        device = await authorise(wallet, "see", "answer")
+        _, connection = await wallet.open_session(peer)
+        async with on(server, device) as phone:
+            await wallet.socket.close()
+            await wallet.ended.wait()
+            await phone.answer(await asked(connection, phone), channel_keys())
+            await accepted(connection)
+            assert receiver.pushes.empty()

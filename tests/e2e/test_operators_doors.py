@@ -12,7 +12,7 @@ from lightning_proxy.api.limits import LimitSettings
 from lightning_proxy.wallet import Wallet, WalletKeys
 from tests.support.certificates import certificate
 from tests.support.peer import ScriptedPeer
-from tests.support.relay import RpcFailure, raw_wallet, relay
+from tests.support.relay import ACT_ONE, RpcFailure, raw_wallet, relay
 
 TOKEN = "a-token-of-some-length"
 
@@ -60,7 +60,13 @@ def test_files_that_are_none(tmp_path: Path, content: str | None) -> None:
 async def test_behind_a_proxy(peer: ScriptedPeer) -> None:
     public = "https://relay.example.com"
     limits = LimitSettings(requests_per_address_burst=3, requests_per_address=0.001)
-    api = ApiSettings(port=0, origins=[public], trusted_proxies=["127.0.0.1/32"], limits=limits)
+    api = ApiSettings(
+        port=0,
+        access="open",
+        origins=[public],
+        trusted_proxies=["127.0.0.1/32"],
+        limits=limits,
+    )
     headers = {
         "X-Forwarded-Proto": "https",
         "X-Forwarded-Host": "relay.example.com",
@@ -125,7 +131,7 @@ async def test_who_dials_what_is_not_there_is_stopped(unused_tcp_port: int) -> N
         async def dial(host: str) -> RpcFailure:
             peer = f"{wallet.node_id.hex()}@{host}:{unused_tcp_port}"
             with pytest.raises(RpcFailure) as failure:
-                await wallet.call("connect", peer=peer, act_one="00" * 50)
+                await wallet.call("connect", peer=peer, act_one=ACT_ONE)
             return failure.value
 
         assert (await dial("127.0.0.2")).code == "peer_unreachable"

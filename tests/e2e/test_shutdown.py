@@ -8,7 +8,7 @@ from lightning_proxy.api import ApiSettings, Server
 from lightning_proxy.relay import RelaySettings
 from tests.support.channels import channel_keys, open_channel
 from tests.support.peer import ScriptedPeer
-from tests.support.relay import RpcFailure, raw_wallet
+from tests.support.relay import ACT_ONE, RpcFailure, raw_wallet
 
 
 async def test_shutdown_tells_everybody(peer: ScriptedPeer) -> None:
@@ -41,7 +41,7 @@ async def test_what_is_being_answered_is_finished(peer: ScriptedPeer) -> None:
         stopping = asyncio.create_task(server.__aexit__(None, None, None))
         with pytest.raises(RpcFailure) as failure:
             while True:
-                await wallet.call("connect", peer=peer.address, act_one="00" * 50)
+                await wallet.call("connect", peer=peer.address, act_one=ACT_ONE)
         assert failure.value.code in ("shutting_down", "peer_failed", "peer_timeout")
         await wallet.answer(delegation, channel_keys())
         assert (await connection.receive())[:2] == b"\x00\x21"

@@ -195,6 +195,7 @@ async def test_each_address_has_its_own_cap_but_for_proxies(
     monkeypatch.setattr("lightning_proxy.api.door.network_of", lambda address: address)
     api = ApiSettings(
         port=0,
+        access="open",
         request_timeout=LONG,
         trusted_proxies=trusted,
         limits=LimitSettings(silent_connections_per_address=3),

@@ -108,6 +108,14 @@ async def test_what_does_not_fit_is_asked(
         assert await free(wallet) == 1
 
 
+async def test_a_public_channel_costs_no_slot(server: Server, peer: ScriptedPeer) -> None:
+    connection = await leave(server, peer, slot())
+    await connection.send(open_channel(channel_flags=1).encode())
+    async with raw_wallet(server.url, SECRET) as wallet:
+        assert (await wallet.event("delegate"))["kind"] == "channel_keys"
+        assert await free(wallet) == 1
+
+
 async def test_what_bolt_2_does_not_allow_costs_no_keys(server: Server, peer: ScriptedPeer) -> None:
     wrong, right = slot(), slot()
     # BOLT #2: the reserve must not be below the opener's dust limit.

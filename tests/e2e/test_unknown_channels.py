@@ -7,6 +7,7 @@ import secrets
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from lightning_proxy.bolt.messages import (
     ChannelReady,
@@ -21,7 +22,12 @@ from lightning_proxy.bolt.messages import (
     UpdateFee,
     UpdateFulfillHtlc,
 )
-from tests.support.channels import point
+from lightning_proxy.relay import RelaySettings
+from lightning_proxy.rpc import DelegationKind
+from tests.e2e.test_channels import received
+from tests.e2e.test_devices import SECRET as DEVICES_SECRET
+from tests.e2e.test_devices import authorise, on
+from tests.support.channels import open_channel, point
 from tests.support.peer import ScriptedPeer
 from tests.support.relay import RawWallet, raw_wallet, relay
 
@@ -114,32 +120,119 @@ async def test_silence_says_nothing(peer: ScriptedPeer) -> None:
         assert (await connection.receive())[:2] == b"\x00\x13"
 
 
-async def test_ids_that_a_peer_makes_up_are_asked_about_a_few_times(
+async def test_each_lost_channel_is_asked_about_a_few_at_a_time(
+    wallet: RawWallet, peer: ScriptedPeer
+) -> None:
+    """A relay that lost its state: the peer goes on with all that it has."""
+    _, connection = await wallet.open_session(peer)
+    lost = [secrets.token_bytes(32) for _ in range(30)]
+    says = {each: structs.replace(reestablish(1), channel_id=each).encode() for each in lost}
+    await connection.send(*says.values())
+    denied = []
+    open_now = [await wallet.event_of("delegate") for _ in range(4)]
+    for count in range(len(lost)):
+        (session,) = await wallet.call("sessions")
+        assert session.get("open_delegations", 0) == min(4, len(lost) - count)
+        question = open_now.pop(0)
+        channel_id = bytes.fromhex(question["channel_id"])
+        assert channel_id == lost[count]
+        assert question["messages"] == [says[channel_id].hex()]
+        if count % 2:
+            await wallet.refuse(question, "no")
+            denied.append(channel_id)
+        else:
+            await wallet.answer(question, {})
+        if count + 4 < len(lost):
+            open_now.append(await wallet.event_of("delegate"))
+    assert [(await received(connection, Error)).channel_id for _ in denied] == denied
+
+
+async def test_ids_that_a_peer_makes_up_are_bounded(
+    wallet: RawWallet, peer: ScriptedPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_proxy.relay.unknown._MAX_ASKED", 6)
+    session_id, connection = await wallet.open_session(peer)
+    for _ in range(20):
+        fee = UpdateFee(channel_id=secrets.token_bytes(32), feerate_per_kw=300)
+        await connection.send(fee.encode())
+    for _ in range(6):
+        await wallet.refuse(await wallet.event_of("delegate"), "no")
+        await received(connection, Error)
+    await connection.send(ping())
+    assert (await connection.receive())[:2] == b"\x00\x13"
+    await wallet.quiet_but("message")
+    # It is still there.
+    (session,) = await wallet.call("sessions")
+    assert (session["session_id"], session.get("open_delegations", 0)) == (session_id, 0)
+
+
+async def test_what_waits_for_its_turn_is_bounded(wallet: RawWallet, peer: ScriptedPeer) -> None:
+    _, connection = await wallet.open_session(peer)
+    for _ in range(20):
+        long = Shutdown(channel_id=secrets.token_bytes(32), scriptpubkey=bytes(60_000))
+        await connection.send(long.encode())
+    # All of them are read before the first is answered.
+    await connection.send(ping())
+    assert (await connection.receive())[:2] == b"\x00\x13"
+    # Four, and the two that 160,000 bytes have room for.
+    for _ in range(6):
+        await wallet.refuse(await wallet.event_of("delegate"), "no")
+        await received(connection, Error)
+    await wallet.quiet_but("message")
+
+
+async def test_a_question_has_an_hour() -> None:
+    assert RelaySettings().deadline_of(DelegationKind.UNKNOWN_CHANNEL) == 3600.0
+
+
+async def test_a_device_may_know_a_channel_and_not_deny_it(peer: ScriptedPeer) -> None:
+    """Another device may have opened it, and an `error` for it is its end."""
+    async with relay() as server, raw_wallet(server.url, DEVICES_SECRET) as wallet:
+        device = await authorise(wallet)
+        async with on(server, device) as phone:
+            _, connection = await wallet.open_session(peer)
+            await connection.send(reestablish(1).encode())
+            asked = await phone.event_of("delegate")
+            await phone.refuse(asked, "this node has no such channel")
+            rejected = await phone.event_of("rejected")
+            assert (rejected["id"], rejected["code"]) == (asked["id"], "forbidden")
+            await connection.send(ping())
+            assert (await connection.receive())[:2] == b"\x00\x13"
+            # The question is open as before, for the node key.
+            await wallet.refuse(await question(wallet), "this node has no such channel")
+            assert (await received(connection, Error)).channel_id == CHANNEL_ID
+            known = structs.replace(reestablish(1), channel_id=bytes(31) + b"\x01")
+            await connection.send(known.encode())
+            await phone.answer(await phone.event_of("delegate"), {})
+            asked = await wallet.event_of("delegate")
+            assert (await wallet.event_of("voided"))["id"] == asked["id"]
+
+
+async def test_who_subscribes_to_raw_messages_is_asked_no_more(
     wallet: RawWallet, peer: ScriptedPeer
 ) -> None:
     session_id, connection = await wallet.open_session(peer)
-    asked = 0
-    for _ in range(3):
-        for _ in range(20):
-            fee = UpdateFee(channel_id=secrets.token_bytes(32), feerate_per_kw=300)
-            await connection.send(fee.encode())
-        await connection.send(ping())
-        while (await connection.receive())[:2] != b"\x00\x13":
-            pass
-        open_now = []
-        while not wallet.events.empty():
-            body = await wallet.event_body()
-            if body["method"] == "delegate":
-                open_now.append(body["params"])
-        assert len(open_now) <= 4
-        asked += len(open_now)
-        for each in open_now:
-            await wallet.refuse(each, "no")
-        await wallet.call("sessions")
-    assert 4 < asked <= 16
-    # It is still there.
+    offered = open_channel()
+    await connection.send(reestablish(1).encode(), offered.encode())
+    unknown, keys = await question(wallet), await wallet.event_of("delegate")
+    assert keys["kind"] == "channel_keys"
+    await wallet.call("subscribe", session_id=session_id, raw=True)
+    voided = [await wallet.event_of("voided"), await wallet.event_of("voided")]
+    assert {each["id"] for each in voided} == {unknown["id"], keys["id"]}
+    assert all("raw messages" in each["reason"] for each in voided)
+    await wallet.refuse(unknown, "no")
+    assert (await wallet.event_of("rejected"))["code"] == "delegation_over"
     (session,) = await wallet.call("sessions")
-    assert session["session_id"] == session_id
+    assert session.get("open_delegations", 0) == 0
+    # No word of the relay's own went to the peer.
+    await connection.send(ping())
+    assert (await connection.receive())[:2] == b"\x00\x13"
+    # And back: what is not over is asked again.
+    await wallet.call("subscribe", session_id=session_id, raw=False)
+    again = await wallet.event_of("delegate")
+    assert (again["kind"], again["channel_id"]) == ("channel_keys", keys["channel_id"])
+    await connection.send(reestablish(1).encode())
+    await question(wallet)
 
 
 async def test_a_wallet_with_an_engine_answers_by_itself(

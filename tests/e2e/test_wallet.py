@@ -104,8 +104,10 @@ async def test_a_wallet_that_restarts_gives_the_same_answer_and_never_the_same_k
         two = messages.decode(await connection.receive())
     assert isinstance(one, messages.AcceptChannel)
     assert isinstance(two, messages.AcceptChannel)
-    assert one.funding_pubkey == keys.channel(0).points().funding_pubkey
-    assert two.funding_pubkey == keys.channel(1).points().funding_pubkey
+    async with Record(tmp_path / "record", keys.node_id) as record:
+        salts = [stored.salt for stored in await record.channels()]
+    assert one.funding_pubkey == keys.channel(0, salts[0]).points().funding_pubkey
+    assert two.funding_pubkey == keys.channel(1, salts[1]).points().funding_pubkey
 
 
 async def test_raw_messages_in_both_directions_without_a_gap(

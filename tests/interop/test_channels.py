@@ -64,7 +64,7 @@ class LndPeer:
     async def open_to(self, node_id: str, channel_type: ChannelType) -> None:
         # What it takes by itself where both nodes know anchors, has no name on its command line.
         options = ["--channel_type=tweakless"] if channel_type == "static_remotekey" else []
-        await self.node.open_channel(node_id, FUNDING_SAT, PUSH_SAT, *options)
+        await self.node.open_channel(node_id, FUNDING_SAT, PUSH_SAT, "--private", *options)
 
     async def channels(self, node_id: str) -> list[dict[str, Any]]:
         return [each for each in await self.node.channels() if each["remote_pubkey"] == node_id]

@@ -60,7 +60,7 @@ async def test_with_lnd(lab: Path) -> None:
             return peers[0]["pub_key"] if peers else None
 
         wallet = await until("the demo's wallet", connected, lnd.child)
-        opening = asyncio.create_task(lnd.open_channel(wallet, 1_000_000))
+        opening = asyncio.create_task(lnd.open_channel(wallet, 1_000_000, 0, "--private"))
         shown = await _shown(demo)
         assert _is_whole(shown)
         (error,) = await asyncio.gather(opening, return_exceptions=True)

@@ -25,12 +25,12 @@ async def test_a_refusal_is_in_lnds_error(lab: Path) -> None:
         await lnd.fund()
         session = await wallet.client.connect(lnd.url)
         with pytest.raises(LabError, match="funding_satoshis 1000000 is not within 2000000"):
-            await lnd.open_channel(wallet.node_id, 1_000_000)
+            await lnd.open_channel(wallet.node_id, 1_000_000, 0, "--private")
         refused = await wallet.event(Refused)
         assert "2000000" in refused.reason
         assert not session.is_closed
         # The next one may come at once.
-        assert await lnd.open_channel(wallet.node_id, 2_000_000)
+        assert await lnd.open_channel(wallet.node_id, 2_000_000, 0, "--private")
 
 
 #: Not in BOLT #9 yet; lnd's number for it.

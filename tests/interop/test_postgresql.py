@@ -105,7 +105,7 @@ async def test_a_relay_keeps_its_state_over_restarts(peer: ScriptedPeer, where: 
 async def test_two_relays_never_share_a_database(where: str) -> None:
     async with relay(store=where):
         with pytest.raises(StoreError, match="in use by another relay") as refusal:
-            await Relay(RelaySettings(store=where), on_loopback=True).__aenter__()
+            await Relay(RelaySettings(store=where), is_local=True).__aenter__()
         assert where not in str(refusal.value)
 
 

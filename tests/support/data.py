@@ -7,5 +7,9 @@ from typing import Any
 _DATA = Path(__file__).parent.parent / "data"
 
 
+def path_of(name: str) -> Path:
+    return _DATA / name
+
+
 def load_json(name: str) -> Any:
-    return json.loads((_DATA / name).read_text())
+    return json.loads(path_of(name).read_text())

@@ -12,6 +12,7 @@ from aiohttp.base_protocol import BaseProtocol
 from coincurve import PrivateKey
 
 from lightning_proxy.api import ApiSettings, Server
+from lightning_proxy.api.limits import LimitSettings
 from lightning_proxy.bolt.features import DEFAULT_FEATURES
 from lightning_proxy.bolt.keys import sign_message
 from lightning_proxy.bolt.messages import Init
@@ -21,13 +22,16 @@ from lightning_proxy.transport.handshake import Initiator
 from tests.support.peer import PeerConnection, ScriptedPeer
 
 WAIT = 10.0
+#: As far as a relay can see, who has no key of the peer's.
+ACT_ONE = (b"\0" + PrivateKey(b"\1" * 32).public_key.format() + bytes(16)).hex()
 PEER_INIT = Init(globalfeatures=b"", features=DEFAULT_FEATURES.to_bytes()).encode()
 
 
 @asynccontextmanager
 async def relay(api: ApiSettings | None = None, **settings: Any) -> AsyncIterator[Server]:
-    """A relay on a free loopback port."""
-    async with Server(RelaySettings(**settings), api or ApiSettings(port=0)) as server:
+    """A relay on a free loopback port; by default, one that a test may ask as often as it likes."""
+    api = api or ApiSettings(port=0, limits=LimitSettings(requests_per_wallet_burst=1_000_000))
+    async with Server(RelaySettings(**settings), api) as server:
         yield server
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lightning_proxy.bolt.channel import Channel, ChannelState
 from lightning_proxy.bolt.commitment import Role
@@ -17,6 +17,8 @@ from lightning_proxy.wallet.files import create
 from tests.support.opening import Side
 from tests.support.peer import PeerConnection, ScriptedPeer
 from tests.support.relay import take
+
+E = TypeVar("E")
 
 POLICY = Policy(chains=("regtest",))
 FUNDING_SAT = 1_000_000
@@ -32,6 +34,15 @@ class Watched:
     async def watch(self) -> None:
         async for event in self.wallet.watch():
             self.events.append(event)
+
+    async def until(self, kind: type[E]) -> E:
+        """The first event of this kind, whether it came already or is to come."""
+        async with asyncio.timeout(10):
+            while True:
+                for event in self.events:
+                    if isinstance(event, kind):
+                        return event
+                await asyncio.sleep(0.01)
 
     async def channel(self) -> Channel:
         """The latest, as the record has it."""

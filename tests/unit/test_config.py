@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -155,6 +157,107 @@ def test_what_is_shown_hides_tokens() -> None:
     assert config.shown()["api"]["tokens"] == ["(hidden)"]
     assert TOKEN not in repr(config)
     assert TOKEN not in str(config.shown())
+
+
+SECRET = "x7-secret"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "shown"),
+    [
+        (
+            ("relay", "chain"),
+            f"bitcoind://alice:{SECRET}@127.0.0.1:8332",
+            "bitcoind://(hidden)@127.0.0.1:8332",
+        ),
+        (
+            ("relay", "chain"),
+            "bitcoind://[::1]:8332?cookie=/bitcoin/.cookie",
+            "bitcoind://[::1]:8332?cookie=/bitcoin/.cookie",
+        ),
+        (
+            ("relay", "chain"),
+            f"esplora+https://chain.example/{SECRET}/api",
+            "esplora+https://chain.example/(hidden)",
+        ),
+        (
+            ("relay", "store"),
+            f"postgresql://alice:{SECRET}@db.example:5432/relay?sslmode=require",
+            "postgresql://(hidden):(hidden)@db.example:5432/relay?sslmode=require",
+        ),
+        # What SQLAlchemy takes for a password and `urlsplit` for a query.
+        (
+            ("relay", "store"),
+            f"postgresql://alice:a?{SECRET}@db.example/relay",
+            "postgresql://(hidden):(hidden)@db.example/relay",
+        ),
+        (
+            ("relay", "store"),
+            f"postgresql:///relay?host=one:5432&host=two:5432&password={SECRET}&sslkey={SECRET}",
+            "postgresql:///relay?host=one:5432&host=two:5432&password=(hidden)&sslkey=(hidden)",
+        ),
+        (
+            ("api", "origins"),
+            [f"https://alice:{SECRET}@relay.example"],
+            ["https://(hidden)@relay.example"],
+        ),
+        (
+            ("relay", "wake", "vapid_subject"),
+            f"https://operator.example/me?key={SECRET}",
+            "https://operator.example/me?(hidden)",
+        ),
+    ],
+)
+def test_what_is_shown_hides_what_urls_hold(
+    path: tuple[str, ...], value: object, shown: object
+) -> None:
+    config = load(None, {}, [Setting("--it", path, value)])
+    found: Any = config.shown()
+    for name in path:
+        found = found[name]
+    assert unquoted(found) == shown
+    assert SECRET not in str(config.shown())
+    assert SECRET not in repr(config)
+
+
+def unquoted(value: Any) -> Any:
+    """SQLAlchemy quotes what it puts into a query."""
+    return unquote(value) if isinstance(value, str) else value
+
+
+def test_the_chains_url_may_stand_in_a_file(tmp_path: Path) -> None:
+    url = f"bitcoind://alice:{SECRET}@127.0.0.1:8332"
+    secret = tmp_path / "chain"
+    secret.write_text(f"{url}\n")
+    config = load(None, {"LIGHTNING_PROXY_RELAY_CHAIN_FILE": str(secret)})
+    assert config.relay.chain == url
+    assert config.shown()["relay"]["chain_file"] == str(secret)
+    assert SECRET not in str(config.shown())
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "can't be read: No such file"),
+        (b"", "has no URL in its first line"),
+        (b"\n" + SECRET.encode(), "has no URL in its first line"),
+        (b"\xff\xfe", "is no text"),
+        (f"gopher://{SECRET}".encode(), "relay.chain: a chain source's URL begins with"),
+    ],
+)
+def test_a_file_that_holds_none(tmp_path: Path, content: bytes | None, words: str) -> None:
+    secret = tmp_path / "chain"
+    if content is not None:
+        secret.write_bytes(content)
+    with pytest.raises(ConfigError, match=words) as failure:
+        load(None, {"LIGHTNING_PROXY_RELAY_CHAIN_FILE": str(secret)})
+    assert SECRET not in str(failure.value)
+
+
+def test_a_chain_and_its_file_contradict_each_other(file: Path) -> None:
+    file.write_text("[relay]\nchain = 'esplora+http://127.0.0.1:1'\nchain_file = 'nowhere'\n")
+    with pytest.raises(ConfigError, match="set one of them"):
+        load(file, {})
 
 
 def test_the_default_file_is_read_only_where_it_is(tmp_path: Path) -> None:

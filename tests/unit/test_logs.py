@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from aiohttp.log import ws_logger
 
 CODE = """
 import logging, sys, structlog
@@ -13,7 +14,9 @@ early = structlog.get_logger()
 logs.set_up(logs.LogSettings(level=sys.argv[1], format=sys.argv[2]))
 early.debug("step", size=50)
 early.info("session_closed", reason="it rains", session_id="5e", raw=b"\\x01")
+early.info("peer_error", text="\\x1b[2J\\u202e", said="no\\r\\nroom")
 logging.getLogger("aiohttp.server").error("Error handling %s", "request")
+logging.getLogger("aiohttp.websocket").warning("Client protocols %r", ["token.c2VjcmV0"])
 logging.getLogger("asyncio").info("chatter")
 def fail():
     sending_key = "top" + "secret"
@@ -40,6 +43,7 @@ def test_json_is_an_event_a_line() -> None:
     assert events == [
         "step",
         "session_closed",
+        "peer_error",
         "Error handling request",
         "request_failed",
         "in a library",
@@ -47,7 +51,7 @@ def test_json_is_an_event_a_line() -> None:
     assert lines[0]["size"] == 50
     assert {line["level"] for line in lines} == {"debug", "info", "error"}
     assert all(line["timestamp"].endswith("Z") for line in lines)
-    assert all("RuntimeError: it broke" in line["exception"] for line in lines[3:])
+    assert all("RuntimeError: it broke" in line["exception"] for line in lines[4:])
 
 
 @pytest.mark.parametrize("form", ["console", "json"])
@@ -65,5 +69,17 @@ def test_a_traceback_shows_no_local_variable(form: str) -> None:
     assert "topsecret" not in text
 
 
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_no_token_that_was_offered_as_a_subprotocol(form: str) -> None:
+    assert ws_logger.name == "aiohttp.websocket"
+    assert "c2VjcmV0" not in log("debug", form)
+
+
 def test_the_console_has_no_colours_in_a_file() -> None:
     assert "\x1b" not in log("debug", "console")
+
+
+def test_the_console_shows_strangers_words_on_one_line() -> None:
+    (line,) = [line for line in log("debug", "console").splitlines() if "peer_error" in line]
+    assert "?[2J?" in line
+    assert "no??room" in line

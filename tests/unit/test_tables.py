@@ -11,7 +11,7 @@ from lightning_proxy import tables
 COLUMNS = ("channel", "peer", "state")
 ROWS: list[tuple[str | Text, ...]] = [
     ("ab" * 32, "02" * 33, "open"),
-    ("cd" * 32, Text("03" * 33), "closed on\nthe chain"),
+    ("cd" * 32, Text("03" * 33), Text("closed on\nthe chain")),
 ]
 
 

@@ -15,6 +15,7 @@ from lightning_proxy.rpc import ErrorCode, RpcError, normal_origin, page_origin
 
 #: Characters of a token in a subprotocol.
 _MAX_TOKEN: Final = 4096
+_AS_IT_CAME: Final = ("utf-8", "surrogateescape")
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -26,6 +27,9 @@ class Access:
         self._tokens = [token.encode() for token in settings.tokens]
         self._allowlist = frozenset(bytes.fromhex(node_id) for node_id in settings.allowlist)
         self._origins = origins
+        self._metrics = settings.metrics
+        self._metrics_token = (settings.metrics_token or "").encode()
+        self._is_local = settings.is_local
         self.web_origins = frozenset(page_origin(origin) for origin in settings.web_origins)
         # On loopback the browser of whoever runs the relay is the attack's only way in.
         self._guards_host = settings.on_loopback
@@ -48,6 +52,25 @@ class Access:
                 ErrorCode.UNAUTHENTICATED,
                 "This relay wants a token: send the header Authorization: Bearer <token>, or, from "
                 "a page, offer the websocket's subprotocol token.<the token in base64url>.",
+            )
+
+    def check_metrics(self, request: web.Request) -> None:
+        """Raise `RpcError` (unauthenticated, forbidden) for who may not read the metrics here."""
+        if self._guards_host:
+            self.origin_of(request)
+        if self._metrics == "token":
+            scheme, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+            right = hmac.compare_digest(self._metrics_token, given.strip().encode(*_AS_IT_CAME))
+            if scheme.lower() != "bearer" or not right:
+                raise RpcError(
+                    ErrorCode.UNAUTHENTICATED,
+                    "The metrics want a token of their own: Authorization: Bearer <metrics_token>.",
+                )
+        elif self._metrics == "admin" and not self._is_local:
+            raise RpcError(
+                ErrorCode.FORBIDDEN,
+                "The metrics are for this relay's operator: they are at the admin socket, and here "
+                'with metrics = "token" or "open".',
             )
 
     def check_rest(self) -> None:
@@ -109,7 +132,7 @@ def _tokens_of(headers: Mapping[str, str]) -> list[bytes]:
     if (header := headers.get(hdrs.AUTHORIZATION)) is not None:
         scheme, _, given = header.partition(" ")
         is_bearer = scheme.lower() == "bearer"
-        found.append(given.strip().encode("utf-8", "surrogateescape") if is_bearer else b"")
+        found.append(given.strip().encode(*_AS_IT_CAME) if is_bearer else b"")
     for offered in headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "").split(","):
         kind, dot, encoded = offered.strip().partition(".")
         if kind == "token" and dot:
@@ -127,7 +150,7 @@ def _decoded(text: str) -> bytes:
         return b""
 
 
-def log_address(request: web.Request) -> str:
+def log_address(request: web.BaseRequest) -> str:
     """The client's address for a log line."""
     try:
         return str(address_of(request.remote or ""))

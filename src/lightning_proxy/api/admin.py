@@ -13,6 +13,7 @@ from aiohttp import web
 
 from lightning_proxy.api.admin_rows import PAGE, DelegationRow, SessionRow, WalletRow
 from lightning_proxy.api.door import Door, at_the_door
+from lightning_proxy.api.metrics import Metrics
 from lightning_proxy.api.settings import ApiSettings, SettingsError
 from lightning_proxy.relay import Relay
 
@@ -24,9 +25,10 @@ _BACKLOG: Final = 128
 class Admin:
     """Use as an async context manager, within the relay's; raises `SettingsError`."""
 
-    def __init__(self, relay: Relay, settings: ApiSettings) -> None:
+    def __init__(self, relay: Relay, settings: ApiSettings, metrics: Metrics) -> None:
         assert settings.admin_socket is not None  # noqa: S101 - who wants one has said where
         self._relay = relay
+        self._metrics = metrics
         self._settings = settings
         self._path = Path(settings.admin_socket)
 
@@ -37,6 +39,7 @@ class Admin:
                 web.get("/sessions", self._sessions),
                 web.get("/wallets", self._wallets),
                 web.get("/delegations", self._delegations),
+                web.get("/metrics", self._metrics.get),
             ]
         )
         self._runner = web.AppRunner(application, shutdown_timeout=1.0)
@@ -48,6 +51,7 @@ class Admin:
             settings.limits,
             settings.request_timeout,
             settings.keepalive_timeout,
+            self._relay.counters,
         )
         try:
             self._door.open(self._listen())

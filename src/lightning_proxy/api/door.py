@@ -1,10 +1,11 @@
-"""Connections that have no request under way: how many, from where, and for how long."""
+"""Who comes: how many connections have no request under way, for how long; who speaks no HTTP."""
 
 import asyncio
 import socket
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from http import HTTPStatus
 from ssl import SSLContext
 from typing import Any, Final
 
@@ -14,8 +15,13 @@ from aiohttp.typedefs import Handler
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
 
+from lightning_proxy.api.access import log_address
 from lightning_proxy.api.limits import LimitSettings, network_of
+from lightning_proxy.api.problems import problem
+from lightning_proxy.relay.buckets import Buckets
+from lightning_proxy.relay.counters import Counters
 from lightning_proxy.relay.due import Due
+from lightning_proxy.rpc import ErrorCode, RpcError
 
 _log = structlog.get_logger()
 
@@ -23,6 +29,8 @@ _log = structlog.get_logger()
 _AT_ONCE: Final = 64
 #: Seconds until the next attempt to take one, after there was no file for it.
 _PAUSE: Final = 0.5
+#: Seconds between two log lines about what is no HTTP: anybody can send it, the metric counts it.
+_LOG_PAUSE: Final = 60.0
 
 
 class Door:
@@ -33,6 +41,9 @@ class Door:
     nobody can keep others out by saying nothing. `seconds` is what it gets for its first request's
     head, TLS's handshake included; `keepalive` is for later ones. `trusts` says whether an address
     is a proxy's, behind which there are many.
+
+    What can't be read as HTTP is answered, counted, and told to the operator once in a while. Who
+    sends much of it is not let in for as long as `limits` says, before anything is read.
     """
 
     def __init__(
@@ -41,6 +52,7 @@ class Door:
         limits: LimitSettings,
         seconds: float,
         keepalive: float,
+        counters: Counters,
         *,
         tls: SSLContext | None = None,
         trusts: Callable[[str], bool] = lambda _: False,
@@ -50,6 +62,10 @@ class Door:
         self._trusts = trusts
         self._tls = tls
         self._keepalive = keepalive
+        self._counters = counters
+        self._malformed = Buckets(limits.malformed_per_address, limits.malformed_per_address_burst)
+        #: Loop time before which nothing more is logged about them.
+        self._quiet_until = 0.0
         self._listening: socket.socket | None = None
         self._is_failing = False
         #: By whose they are, those of nobody in particular too; the latest last.
@@ -106,6 +122,18 @@ class Door:
         if not self._quiet_of[key]:
             del self._quiet_of[key]
 
+    def malformed(self, connection: "_Connection", address: str) -> None:
+        """What came on it can't be read."""
+        self._counters.requests_malformed += 1
+        if connection.network is not None:
+            self._malformed.take(connection.network)
+        now = asyncio.get_running_loop().time()
+        if now >= self._quiet_until:
+            self._quiet_until = now + _LOG_PAUSE
+            _log.info(
+                "requests_malformed", address=address, until_now=self._counters.requests_malformed
+            )
+
     def _cut(self, connection: "_Connection") -> None:
         self.busy(connection)
         connection.cut()
@@ -126,18 +154,22 @@ class Door:
                 self._rest(error)
                 return
             self._is_failing = False
+            host = address[0] if isinstance(address, tuple) else ""
+            network = None if self._trusts(host) else network_of(host)
+            if network is not None and self._malformed.wait(network):
+                came.close()
+                continue
             came.setblocking(False)
-            task = asyncio.create_task(self._let_in(came, address))
+            task = asyncio.create_task(self._let_in(came, network))
             self._arrivals.add(task)
             task.add_done_callback(self._arrivals.discard)
 
-    async def _let_in(self, came: socket.socket, address: Any) -> None:
-        host = address[0] if isinstance(address, tuple) else ""
+    async def _let_in(self, came: socket.socket, network: str | None) -> None:
         connection = _Connection(
             self,
             self._server,
             came,
-            None if self._trusts(host) else network_of(host),
+            network,
             loop=asyncio.get_running_loop(),
             access_log=None,
             keepalive_timeout=self._keepalive,
@@ -207,6 +239,31 @@ class _Connection(RequestHandler):
         if self.transport is not None:
             self._door.quiet(self)
 
+    def malformed(self, request: web.BaseRequest) -> web.Response:
+        """The answer to what can't be read, and the last on this connection."""
+        self._door.malformed(self, log_address(request))
+        error = RpcError(ErrorCode.INVALID_REQUEST, "This is no HTTP that can be read.")
+        answer = problem(error, HTTPStatus.BAD_REQUEST)
+        answer.force_close()
+        return answer
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if status != HTTPStatus.BAD_REQUEST:
+            return super().handle_error(request, status, exc, message)
+        # aiohttp's would log what came, and why that is wrong, at any length.
+        return self.malformed(request)
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        # Of a body that can't be read aiohttp reads on, after the answer that says so.
+        if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **kw)
+
     def cut(self) -> None:
         if self.transport is not None:
             self.transport.abort()
@@ -224,5 +281,7 @@ async def at_the_door(request: web.Request, handler: Handler) -> web.StreamRespo
     connection.busy()
     try:
         return await handler(request)
+    except web.RequestPayloadError:
+        return connection.malformed(request)
     finally:
         connection.quiet()

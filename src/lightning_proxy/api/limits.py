@@ -1,13 +1,13 @@
 """How much one address and one wallet may ask for; what is remembered of them is bounded."""
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from lightning_proxy.networks import address_of
+from lightning_proxy.networks import address_of, block_of
 from lightning_proxy.relay.buckets import Buckets
 from lightning_proxy.rpc import ErrorCode, RpcError
 
@@ -16,6 +16,8 @@ _Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 #: What a message costs beside its bytes: many small ones are work, too.
 _MESSAGE_OVERHEAD: Final = 200
+#: Wallets without anything here that are remembered.
+_MAX_KNOWN: Final = 20_000
 #: Whose addresses get limits: an IPv6 customer has a whole network of this size.
 _IPV6_PREFIX: Final = 8
 
@@ -33,6 +35,9 @@ class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     #: Connections that have no request under way: of more, the oldest goes.
     silent_connections_per_address: _Count = 256
     silent_connections: _Count = 8_192
+    #: Requests a second that are no HTTP; of who sends more, no connection is taken meanwhile.
+    malformed_per_address: _Rate = 5.0
+    malformed_per_address_burst: _Count = 50
     #: Failed authentications a minute.
     failures_per_address: _Rate = 10.0
     failures_per_address_burst: _Count = 30
@@ -45,12 +50,20 @@ class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     #: Bytes a second that `send` takes.
     bytes_per_wallet: _Rate = 1_048_576.0
     bytes_per_wallet_burst: Annotated[int, Meta(ge=100_000, le=1 << 30)] = 4 << 20
+    #: Wallets an hour that have nothing here yet, of a network, a /24 or a /56.
+    new_wallets_per_network: _Rate = 120.0
+    new_wallets_per_network_burst: _Count = 300
     #: Peers dialled a minute; over REST they count for the address.
     dials_per_wallet: _Rate = 60.0
     dials_per_wallet_burst: _Count = 200
+    #: The same for a network, a /24 or a /56: wallets cost nothing.
+    dials_per_network: _Rate = 600.0
+    dials_per_network_burst: _Count = 2_000
     #: Dials an hour that reached nobody: who has more is scanning.
     failed_dials_per_wallet: _Rate = 60.0
     failed_dials_per_wallet_burst: _Count = 60
+    failed_dials_per_network: _Rate = 600.0
+    failed_dials_per_network_burst: _Count = 600
 
 
 class Limits:
@@ -68,9 +81,20 @@ class Limits:
         self._dials = Buckets(
             settings.dials_per_wallet * per_minute, settings.dials_per_wallet_burst
         )
+        self._networks_dials = Buckets(
+            settings.dials_per_network * per_minute, settings.dials_per_network_burst
+        )
         self._failed_dials = Buckets(
             settings.failed_dials_per_wallet * per_hour, settings.failed_dials_per_wallet_burst
         )
+        self._networks_failed_dials = Buckets(
+            settings.failed_dials_per_network * per_hour, settings.failed_dials_per_network_burst
+        )
+        self._new_wallets = Buckets(
+            settings.new_wallets_per_network * per_hour, settings.new_wallets_per_network_burst
+        )
+        #: Those that were let in lately, so that to come again costs nothing.
+        self._known: OrderedDict[bytes, None] = OrderedDict()
         self._pending: Counter[str] = Counter()
 
     # ---- by address ----
@@ -104,6 +128,15 @@ class Limits:
             if not self._pending[key]:
                 del self._pending[key]
 
+    def new_wallet(self, node_id: bytes, address: str) -> None:
+        """A wallet comes that has nothing here."""
+        if node_id not in self._known and (network := block_of(address)) is not None:
+            _check(self._new_wallets.take(network), "Too many new wallets come from this network")
+        self._known[node_id] = None
+        self._known.move_to_end(node_id)
+        if len(self._known) > _MAX_KNOWN:
+            self._known.popitem(last=False)
+
     # ---- by wallet ----
 
     def call(self, node_id: bytes) -> None:
@@ -115,19 +148,28 @@ class Limits:
         cost = size + _MESSAGE_OVERHEAD
         _check(self._bytes.take(node_id, cost), "Too much is sent for this wallet")
 
-    def dial(self, who: bytes | str) -> None:
-        """A peer is to be dialled for a wallet (node id), or for an address."""
-        key = _key(who)
+    def dial(self, node_id: bytes | None, address: str) -> None:
+        """A peer is to be dialled for a wallet at this address; None: for whoever is there."""
+        key, network = node_id or network_of(address), block_of(address)
+        if network is not None:
+            missed = self._networks_failed_dials.wait(network)
+            _check(missed, "Too many of the peers that this network dialled did not answer")
+            _check(self._networks_dials.wait(network), "This network dials too many peers")
         if key is not None:
             _check(self._failed_dials.wait(key), "Too many of the dialled peers did not answer")
             _check(self._dials.take(key), "Too many peers are dialled")
+        if network is not None:
+            self._networks_dials.take(network)
 
-    def failed_dial(self, who: bytes | str, error: RpcError) -> None:
+    def failed_dial(self, node_id: bytes | None, address: str, error: RpcError) -> None:
         """Dialling failed; never raises. What was not dialled at all says nothing."""
-        key = _key(who)
         unreached = error.error in (ErrorCode.PEER_UNREACHABLE, ErrorCode.PEER_TIMEOUT)
-        if key is not None and unreached and error.retry_after is None:
+        if not unreached or error.retry_after is not None:
+            return
+        if (key := node_id or network_of(address)) is not None:
             self._failed_dials.take(key)
+        if (network := block_of(address)) is not None:
+            self._networks_failed_dials.take(network)
 
 
 def network_of(address: str) -> str | None:
@@ -139,10 +181,6 @@ def network_of(address: str) -> str | None:
     if parsed.is_loopback:
         return None
     return parsed.packed[:_IPV6_PREFIX].hex() if parsed.version == 6 else str(parsed)
-
-
-def _key(who: bytes | str) -> bytes | str | None:
-    return who if isinstance(who, bytes) else network_of(who)
 
 
 def _check(wait: float, sentence: str) -> None:

@@ -1,5 +1,6 @@
 """What a wallet may ask on its websocket, once it has authenticated: a method, a handler each."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
@@ -8,7 +9,9 @@ from msgspec import structs
 
 from lightning_proxy.api.limits import Limits
 from lightning_proxy.api.lists import listed, listed_in_order
+from lightning_proxy.networks import block_of
 from lightning_proxy.relay import Inbox, Relay, StoreError
+from lightning_proxy.relay.shares import Owner
 from lightning_proxy.rpc import (
     Acknowledge,
     AddDevice,
@@ -79,11 +82,18 @@ RIGHTS: Final[dict[str, DeviceRight | None]] = {
 }
 
 
-def methods_of(relay: Relay, inbox: Inbox, device_key: bytes, limits: Limits) -> Methods:
-    """All that may be asked for this wallet."""
+def methods_of(
+    relay: Relay,
+    inbox: Inbox,
+    device_key: bytes,
+    rights: frozenset[DeviceRight],
+    limits: Limits,
+    address: str,
+) -> Methods:
+    """All that may be asked for this wallet from this address, and what `rights` leave of it."""
     return (
-        _SessionMethods(relay, inbox, limits).table()
-        | _WakeMethods(relay, inbox).table()
+        _SessionMethods(relay, inbox, limits, address).table()
+        | _WakeMethods(relay, inbox, sees=DeviceRight.SEE in rights).table()
         | _SlotMethods(relay, inbox).table()
         | _DeviceMethods(relay, inbox, device_key).table()
     )
@@ -101,12 +111,13 @@ def check_right(name: str, rights: frozenset[DeviceRight], *, is_node: bool) -> 
 class _SessionMethods:
     """Its sessions, what it says to their peers, and what it was told."""
 
-    def __init__(self, relay: Relay, inbox: Inbox, limits: Limits) -> None:
+    def __init__(self, relay: Relay, inbox: Inbox, limits: Limits, address: str) -> None:
         assert inbox.node_id is not None  # noqa: S101 - it has authenticated
         self._relay = relay
         self._inbox = inbox
         self._limits = limits
         self._wallet = inbox.node_id
+        self._address = address
 
     def table(self) -> Methods:
         return {
@@ -124,13 +135,16 @@ class _SessionMethods:
         }
 
     async def _connect(self, wanted: Connect) -> Connected:
-        self._limits.dial(self._wallet)
+        self._limits.dial(self._wallet, self._address)
         try:
             session, act_two = await self._relay.connect(
-                self._inbox, wanted.peer, bytes.fromhex(wanted.act_one)
+                self._inbox,
+                wanted.peer,
+                bytes.fromhex(wanted.act_one),
+                Owner(block_of(self._address) or "", self._wallet),
             )
         except RpcError as error:
-            self._limits.failed_dial(self._wallet, error)
+            self._limits.failed_dial(self._wallet, self._address, error)
             raise
         return Connected(session.id, act_two.hex())
 
@@ -189,12 +203,13 @@ class _SessionMethods:
 
 
 class _WakeMethods:
-    """Where it is woken."""
+    """Where it is woken. Who may not see that may arrange it all the same."""
 
-    def __init__(self, relay: Relay, inbox: Inbox) -> None:
+    def __init__(self, relay: Relay, inbox: Inbox, *, sees: bool) -> None:
         assert inbox.node_id is not None  # noqa: S101 - it has authenticated
         self._waker = relay.waker
         self._wallet = inbox.node_id
+        self._sees = sees
 
     def table(self) -> Methods:
         return {
@@ -206,10 +221,17 @@ class _WakeMethods:
         }
 
     async def _by_webhook(self, wanted: WakeByWebhook) -> WakeTarget:
-        return await kept(self._waker.add(self._wallet, WakeKind.WEBHOOK, wanted))
+        return await self._add(WakeKind.WEBHOOK, wanted)
 
     async def _by_web_push(self, wanted: WakeByWebPush) -> WakeTarget:
-        return await kept(self._waker.add(self._wallet, WakeKind.WEB_PUSH, wanted))
+        return await self._add(WakeKind.WEB_PUSH, wanted)
+
+    async def _add(self, kind: WakeKind, wanted: WakeByWebhook | WakeByWebPush) -> WakeTarget:
+        target = await kept(self._waker.add(self._wallet, kind, wanted))
+        if self._sees:
+            return target
+        # It may have been there: how that went is not this device's to know.
+        return structs.replace(target, last_attempt=None, last_success=None, failure=None)
 
     def _targets(self, wanted: WakeTargets) -> list[WakeTarget] | WakeTargetPage:
         return listed(wanted, self._waker.targets(self._wallet), WakeTargetPage, "target_id")
@@ -219,7 +241,8 @@ class _WakeMethods:
         return Done()
 
     async def _test(self, _: WakeTest) -> list[WakeTarget]:
-        return await self._waker.test(self._wallet)
+        targets = await self._waker.test(self._wallet)
+        return targets if self._sees else []
 
 
 class _SlotMethods:
@@ -289,9 +312,13 @@ class _DeviceMethods:
 
 
 async def kept(work: Awaitable[T]) -> T:
-    """What has to be on the disk before the wallet is told that it is."""
+    """What has to be on the disk before the wallet is told that it is.
+
+    Who hangs up meanwhile doesn't break it off: a database that is cancelled at work loses its
+    connection, and one in memory all that it has.
+    """
     try:
-        return await work
+        return await asyncio.shield(work)
     except StoreError:
         raise RpcError(
             ErrorCode.UNAVAILABLE,

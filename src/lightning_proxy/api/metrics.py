@@ -32,6 +32,7 @@ _HELP = {
     "answers_rejected": "Wallets' answers that were not taken",
     "notifications_dropped": "Messages dropped because a wallet was away for too long",
     "authentications_failed": "Wallet sockets that failed to authenticate",
+    "requests_malformed": "HTTP requests that could not be read",
     "wakes": "Times that a wallet was woken, in all the places where it wants to be",
     "wakes_delivered": "Pushes that their receivers took",
     "wakes_failed": "Pushes that their receivers did not take",

@@ -63,6 +63,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             raise
         code = _CODES.get(error.status, ErrorCode.INVALID_REQUEST)
         return problem(RpcError(code, f"{error.reason}."), error.status)
+    except web.RequestPayloadError:
+        # `at_the_door` deals with it, as with all that is no HTTP.
+        raise
     except ConnectionResetError:
         # The client is gone: there is nobody to tell, and nothing that went wrong here.
         return web.Response(status=400)

@@ -9,7 +9,9 @@ from msgspec import Struct
 
 from lightning_proxy.api.access import Access
 from lightning_proxy.api.limits import Limits
+from lightning_proxy.networks import block_of
 from lightning_proxy.relay import Relay
+from lightning_proxy.relay.shares import Owner
 from lightning_proxy.rpc import DirectionState, ErrorCode, RpcError, decode_params
 from lightning_proxy.rpc.types import ActOne, ActThree, ActTwo, Id, Key, Message, PeerAddress
 
@@ -72,13 +74,16 @@ class Rest:
     async def connect(self, request: web.Request) -> web.Response:
         body = await self._read(request, ConnectBody)
         address = request.remote or ""
-        self._limits.dial(address)
+        self._limits.dial(None, address)
         try:
             session, act_two = await self._relay.connect(
-                self._relay.unadopted_inbox(), body.url, bytes.fromhex(body.message)
+                self._relay.unadopted_inbox(),
+                body.url,
+                bytes.fromhex(body.message),
+                Owner(block_of(address) or ""),
             )
         except RpcError as error:
-            self._limits.failed_dial(address, error)
+            self._limits.failed_dial(None, address, error)
             raise
         return _json(ConnectResult(session.id, act_two.hex()))
 

@@ -67,7 +67,8 @@ class Server:
         self._tls = self._settings.tls()
         self._limits = Limits(self._settings.limits)
         self._forwarded = Forwarded(self._settings.trusted_proxies)
-        self.relay = Relay(relay_settings, on_loopback=self._settings.on_loopback)
+        self.relay = Relay(relay_settings, is_local=self._settings.is_local)
+        self._metrics = Metrics(self.relay)
         self._sockets: set[WalletSocket] = set()
         self._is_ready = False
         self._schema = msgspec.json.encode(document())
@@ -90,7 +91,7 @@ class Server:
             stack.push_async_callback(self._say_goodbye)
             await self._enter_relay(stack, lambda: door.open(listening))
             if self._settings.admin_socket is not None:
-                admin = Admin(self.relay, self._settings)
+                admin = Admin(self.relay, self._settings, self._metrics)
                 await stack.enter_async_context(admin)
             # First of all, nobody new comes.
             stack.callback(door.close)
@@ -107,6 +108,7 @@ class Server:
             settings.limits,
             settings.request_timeout,
             settings.keepalive_timeout,
+            self.relay.counters,
             tls=None if self._tls is None else self._tls.context,
             trusts=self._forwarded.trusts,
         )
@@ -184,7 +186,7 @@ class Server:
                 web.get(rpc.PATH, self._wallet),
                 web.get("/", self._index),
                 web.get("/healthz", self._healthz),
-                web.get("/metrics", Metrics(self.relay).get),
+                web.get("/metrics", self._show_metrics),
                 web.get("/openapi.json", self._openapi),
             ]
         )
@@ -223,6 +225,10 @@ class Server:
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "ok", "version": __version__})
+
+    async def _show_metrics(self, request: web.Request) -> web.Response:
+        self._access.check_metrics(request)
+        return await self._metrics.get(request)
 
     async def _openapi(self, _: web.Request) -> web.Response:
         return web.Response(body=self._schema, content_type="application/json")

@@ -1,12 +1,13 @@
 """What an operator can set about the port that wallets use."""
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct, field
 
 from lightning_proxy.api.limits import LimitSettings
 from lightning_proxy.api.tls import Certificate, CertificateError
-from lightning_proxy.networks import address_of, network_of
+from lightning_proxy.networks import is_loopback, network_of
 from lightning_proxy.rpc import normal_origin
 
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
@@ -37,6 +38,10 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     tls_key: str | None = None
     #: Networks (CIDR) of proxies whose X-Forwarded-For, -Proto and -Host are believed.
     trusted_proxies: list[str] = []
+    #: Who reads /metrics here: admin: nobody, unless only this machine is served, for the admin
+    #: socket has it, too; token: who has `metrics_token`; open: anybody.
+    metrics: Literal["admin", "token", "open"] = "admin"
+    metrics_token: Annotated[str, Meta(min_length=16)] | None = None
     limits: LimitSettings = field(default_factory=LimitSettings)
     #: The operator's own socket (a file), for lightning-proxy sessions, wallets and delegations.
     #: `serve` has a place for it beside the store where this is unset.
@@ -54,20 +59,23 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     @property
     def on_loopback(self) -> bool:
-        """Whether nobody but this machine can connect."""
-        if self.host == "localhost":
-            return True
-        try:
-            return address_of(self.host).is_loopback
-        except ValueError:
-            return False
+        """Whether nobody but this machine can connect; it may do so for others."""
+        return is_loopback(self.host)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether nobody but this machine is served: no proxy in front of it brings others."""
+        return self.on_loopback and not self.trusted_proxies and all(map(_is_local, self.origins))
 
     def checked(self) -> "ApiSettings":
         """The settings with `access` filled in; raises `SettingsError`."""
-        access = self.access or ("open" if self.on_loopback else None)
+        access = self.access or ("open" if self.is_local else None)
         if access is None:
+            where = f"bound to {self.host}"
+            if self.on_loopback:
+                where = "with origins beyond this machine, or trusted_proxies, in front of it"
             raise SettingsError(
-                f"bound to {self.host}, the relay needs to know who may use it: set access to "
+                f"{where}, the relay needs to know who may use it: set access to "
                 '"token", "allowlist" or "open"'
             )
         if access == "open" and not self.on_loopback and not self.open_to_the_world:
@@ -77,6 +85,8 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             )
         if access == "token" and not self.tokens:
             raise SettingsError('access "token" needs at least one token of 16 characters')
+        if (self.metrics == "token") is not (self.metrics_token is not None):
+            raise SettingsError('metrics "token" and metrics_token go together')
         if access == "allowlist" and not self.allowlist:
             raise SettingsError('access "allowlist" needs at least one node id')
         if not self.on_loopback and not self.origins:
@@ -124,6 +134,14 @@ class ApiSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def _url_host(self) -> str:
         return f"[{self.host}]" if ":" in self.host else self.host
+
+
+def _is_local(origin: str) -> bool:
+    try:
+        return is_loopback(urlsplit(normal_origin(origin)).hostname or "")
+    except ValueError:
+        # `origins_on` says what is wrong with it.
+        return False
 
 
 def unusable(error: CertificateError) -> SettingsError:

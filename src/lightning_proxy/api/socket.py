@@ -1,9 +1,12 @@
 """The wallet websocket: JSON-RPC 2.0 in both directions, one socket for all of its sessions."""
 
 import asyncio
+import fcntl
 import inspect
 import math
 import secrets
+import sys
+import termios
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -55,6 +58,7 @@ _log = structlog.get_logger()
 
 #: Requests of one socket that may be under way at once.
 _MAX_UNDER_WAY: Final = 64
+_MANY_UNDER_WAY: Final = 4
 #: Seconds between the websocket pings that find dead sockets.
 _HEARTBEAT: Final = 30.0
 #: Seconds, in so many looks, that queued frames get to leave before a socket is closed.
@@ -83,15 +87,17 @@ class WalletSocket:
         self._outgoing: deque[str] = deque()
         self._outgoing_bytes = 0
         self._sent = 0
-        self.is_silent = False
-        #: Whether a ping is to be sent.
-        self._is_probing = False
+        #: What was queued in all, in bytes.
+        self._said = 0
+        #: What the ping bears that is to be sent.
+        self._probe: bytes | None = None
         #: Set while the socket is behind: the next look at its progress.
         self._stall: asyncio.TimerHandle | None = None
         self._more = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._transport: asyncio.Transport | None = None
         self._inbox: Inbox
+        self._address = ""
         self._wallet = b""
         self._device_key = b""
         self._rights: frozenset[DeviceRight] = frozenset()
@@ -103,15 +109,14 @@ class WalletSocket:
         self._access.check_request(request)
         origin = self._access.origin_of(request)
         address = log_address(request)
-        with self._limits.pending(request.remote or ""):
+        self._address = request.remote or ""
+        with self._limits.pending(self._address):
             await self._socket.prepare(request)
             self._transport = request.transport
             writer = asyncio.create_task(self._write())
             is_in = False
             try:
                 is_in = await self._authenticate(origin, address)
-                if not is_in:
-                    self._limits.failed_authentication(request.remote or "")
             finally:
                 if not is_in:
                     await self._end(writer)
@@ -128,6 +133,10 @@ class WalletSocket:
         for task in (writer, *self._tasks):
             task.cancel()
         await asyncio.gather(writer, *self._tasks, return_exceptions=True)
+        if self._transport is not None and self._transport.get_write_buffer_size():
+            # What a frozen device doesn't take would keep the connection for ever.
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._relay.settings.wallet_stall_timeout, self._transport.abort)
 
     async def shut_down(self) -> None:
         """Say goodbye: the relay stops."""
@@ -141,7 +150,7 @@ class WalletSocket:
 
     @property
     def can_answer(self) -> bool:
-        return DeviceRight.ANSWER in self._rights
+        return {DeviceRight.SEE, DeviceRight.ANSWER} <= self._rights
 
     def delegate(self, envelope: Delegate) -> None:
         if DeviceRight.SEE not in self._rights:
@@ -162,15 +171,19 @@ class WalletSocket:
         task.add_done_callback(self._tasks.discard)
 
     def abort(self, reason: str) -> None:
-        if self._is_probing:
-            # On a slow link the ping is still behind other frames; `_stall` sees whether they move.
-            return
         _log.info("wallet_socket_dead", reason=reason)
         self._cut()
 
-    def probe(self) -> None:
-        self._is_probing = True
+    def probe(self, payload: bytes) -> None:
+        self._probe = payload
         self._more.set()
+
+    def taken(self) -> int | None:
+        if self._transport is None:
+            return None
+        waiting = self._outgoing_bytes + self._transport.get_write_buffer_size()
+        waiting += _unacknowledged(self._transport)
+        return self._said - waiting if waiting else None
 
     # ---- authentication ----
 
@@ -186,6 +199,7 @@ class WalletSocket:
                     await self._socket.pong(message.data)
                     message = await self._socket.receive()
             if message.type is not WSMsgType.TEXT:
+                self._limits.failed_authentication(self._address)
                 return False
             envelope = decode_envelope(message.data)
             request_id = envelope.id
@@ -199,12 +213,23 @@ class WalletSocket:
                     ErrorCode.UNAUTHENTICATED, "That key is none of this wallet's devices."
                 )
             self._access.check_wallet(node_id)
+            if not self._relay.knows(node_id):
+                self._limits.new_wallet(node_id, self._address)
             self._wallet = node_id
+            self._relay.strangers.came(node_id)
             self._inbox = self._relay.inbox_of(node_id)
             self._inbox.check_room()
-            self._methods = methods_of(self._relay, self._inbox, self._device_key, self._limits)
+            self._methods = methods_of(
+                self._relay,
+                self._inbox,
+                self._device_key,
+                self._rights,
+                self._limits,
+                self._address,
+            )
             self._integers = wanted.integers
-            sessions = fitting(each.describe() for each in self._inbox.sessions.values())
+            shown = self._inbox.sessions.values() if DeviceRight.SEE in self._rights else ()
+            sessions = fitting(each.describe() for each in shown)
             result = Authenticated(
                 node_id.hex(),
                 self._wallet_settings(),
@@ -227,6 +252,9 @@ class WalletSocket:
         audit("authentication_failed", address=address, code=error.error.code)
         self._relay.counters.authentications_failed += 1
         _log.info("authentication_failed", address=address, code=error.error.code)
+        if error.error is not ErrorCode.LIMIT:
+            # Who is too much for this moment has failed at nothing.
+            self._limits.failed_authentication(self._address)
         self._fail(request_id, error)
         await self._hang_up(WSCloseCode.POLICY_VIOLATION, error.error.code)
         return False
@@ -246,10 +274,15 @@ class WalletSocket:
     async def _converse(self) -> None:
         try:
             async for message in self._socket:
-                self.is_silent = False
-                self._inbox.heard(self)
+                if message.type is WSMsgType.ERROR:
+                    # Not a frame of its: aiohttp gave it up.
+                    break
+                self._inbox.heard(self, message.data if message.type is WSMsgType.PONG else None)
                 if message.type is WSMsgType.TEXT:
                     self._take(message.data)
+                    if len(self._tasks) >= _MANY_UNDER_WAY:
+                        # What came together comes without a pause: others have their turns, too.
+                        await asyncio.sleep(0)
                 elif message.type is WSMsgType.PING:
                     await self._socket.pong(message.data)
                 elif message.type is WSMsgType.BINARY:
@@ -327,7 +360,7 @@ class WalletSocket:
         if not isinstance(delegation_id, str):
             raise RpcError(ErrorCode.INVALID_REQUEST, "An answer has its delegation's id.")
         try:
-            if not self.can_answer:
+            if DeviceRight.ANSWER not in self._rights:
                 raise RpcError(ErrorCode.FORBIDDEN, "This device lacks the right 'answer'.")
             if envelope.error is not UNSET:
                 if envelope.error.code != ErrorCode.REFUSED.number:
@@ -356,6 +389,7 @@ class WalletSocket:
         waited = self._outgoing_bytes
         self._outgoing.append(text)
         self._outgoing_bytes += len(text)
+        self._said += len(text)
         self._more.set()
         if waited > self._limit:
             self._evict()
@@ -407,10 +441,10 @@ class WalletSocket:
                 self._outgoing_bytes -= len(text)
                 await self._socket.send_str(text)
                 self._sent += 1
-            if self._is_probing:
+            if (probe := self._probe) is not None:
                 # After all the rest, which may take a question back that was just asked.
-                self._is_probing = False
-                await self._socket.ping()
+                self._probe = None
+                await self._socket.ping(probe)
             self._caught_up()
 
     async def _hang_up(self, code: WSCloseCode, reason: str) -> None:
@@ -419,7 +453,24 @@ class WalletSocket:
             if not self._outgoing:
                 break
             await asyncio.sleep(_GOODBYE / _GOODBYE_LOOKS)
-        await self._socket.close(code=code, message=reason.encode())
+        try:
+            # Who takes nothing any more lets nobody close a socket in good manners.
+            async with asyncio.timeout(self._relay.settings.wallet_stall_timeout):
+                await self._socket.close(code=code, message=reason.encode())
+        except TimeoutError:
+            self._cut()
+
+
+def _unacknowledged(transport: asyncio.Transport) -> int:
+    """Bytes that the kernel has sent, or is to send, and that did not arrive."""
+    try:
+        waiting = fcntl.ioctl(
+            transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, b"\0" * 4
+        )
+    except (OSError, ValueError):
+        # It is closed.
+        return 0
+    return int.from_bytes(waiting, sys.byteorder)
 
 
 def _signer_of(wanted: Authenticate, origin: str, challenge: str) -> tuple[bytes, bytes]:

@@ -6,9 +6,10 @@ from lightning_proxy.lazily import exporting
 
 if TYPE_CHECKING:
     from lightning_proxy.chain.opening import open_source
-    from lightning_proxy.chain.publishing import publish
+    from lightning_proxy.chain.publishing import GIVEN_UP_AFTER, publish
     from lightning_proxy.chain.source import (
         MINIMUM_FEERATE_PER_KW,
+        BroadcastGivenUp,
         BroadcastRejected,
         ChainError,
         ChainSource,
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from lightning_proxy.chain.watch import OutputWatch, WatchedOutput
 
 __all__ = [
+    "GIVEN_UP_AFTER",
     "MINIMUM_FEERATE_PER_KW",
+    "BroadcastGivenUp",
     "BroadcastRejected",
     "ChainError",
     "ChainSource",
@@ -38,9 +41,10 @@ __getattr__ = exporting(
     __name__,
     {
         "opening": ("open_source",),
-        "publishing": ("publish",),
+        "publishing": ("GIVEN_UP_AFTER", "publish"),
         "source": (
             "MINIMUM_FEERATE_PER_KW",
+            "BroadcastGivenUp",
             "BroadcastRejected",
             "ChainError",
             "ChainSource",

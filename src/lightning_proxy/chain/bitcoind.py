@@ -17,6 +17,7 @@ from msgspec import Raw, Struct
 
 from lightning_proxy.chain import checks
 from lightning_proxy.chain.http import HttpClient
+from lightning_proxy.chain.rejections import is_there
 from lightning_proxy.chain.source import (
     BroadcastRejected,
     ChainError,
@@ -216,11 +217,15 @@ class BitcoindSource:
         except NodeError as error:
             if error.code not in _REJECTED:
                 raise
-            # btcd refuses what it has; and what it waits for, and what is spent already, may be
-            # this very transaction.
-            if error.code != _ALREADY_CONFIRMED and await self.confirmations(txid) is None:
-                raise BroadcastRejected(error.reason) from None
-            return txid
+            # Nodes refuse what they have; and what one waits for, and what is spent already, may
+            # be this very transaction.
+            if (
+                error.code == _ALREADY_CONFIRMED
+                or is_there(error.reason)
+                or await self.confirmations(txid) is not None
+            ):
+                return txid
+            raise BroadcastRejected(error.reason) from None
         if checks.block_hash(said, "txid") != txid[::-1]:
             raise ChainError("the node published another transaction")
         return txid

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from lightning_proxy.chain import checks
 from lightning_proxy.chain.http import HttpClient
+from lightning_proxy.chain.rejections import is_there
 from lightning_proxy.chain.source import (
     BroadcastRejected,
     ChainError,
@@ -130,9 +131,11 @@ class EsploraSource:
         status, answer = await self._client.post("/tx", body, "text/plain")
         if status == _BAD_REQUEST:
             # Servers and their nodes have many words for a transaction that they have already.
-            if await self.confirmations(txid) is None:
-                raise BroadcastRejected(checks.quoted(answer.decode(errors="replace")))
-            return txid
+            # Its index may be behind its node, and outputs that are spent already are not found.
+            reason = answer.decode(errors="replace")
+            if is_there(reason) or await self.confirmations(txid) is not None:
+                return txid
+            raise BroadcastRejected(checks.quoted(reason))
         said = checks.block_hash(_text(status, answer, "txid"), "txid")
         if said != txid[::-1]:
             raise ChainError("the source published another transaction")

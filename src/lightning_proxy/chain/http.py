@@ -5,19 +5,11 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Final
 
-from aiohttp import (
-    ClientError,
-    ClientResponseError,
-    ClientSession,
-    ClientSSLError,
-    ClientTimeout,
-    DummyCookieJar,
-    TCPConnector,
-)
+from aiohttp import ClientError, ClientResponseError, ClientSSLError
 
 from lightning_proxy.chain.source import ChainError, ChainUnavailable
 from lightning_proxy.chain.url import SourceURL
-from lightning_proxy.http import Dropped, noting_reuse, once
+from lightning_proxy.http import Client
 
 #: The most that one answer may have, in bytes. The greatest that a node may truly give is a block
 #: full of one transaction, which it decodes for us: its 4 MB in hex, and most of that a second
@@ -41,21 +33,7 @@ class HttpClient:
         self._url = url
         self._timeout = timeout
         self._max_answer = max_answer
-        trust = _trust(url.cert)
-        self._session = self._new_session(trust, keep=True)
-        self._fresh = self._new_session(trust, keep=False)
-
-    def _new_session(self, trust: ssl.SSLContext | bool, *, keep: bool) -> ClientSession:
-        """`keep`: connections are used again."""
-        return ClientSession(
-            connector=TCPConnector(limit=_CONNECTIONS, ssl=trust, force_close=not keep),
-            # What a proxy on the way unpacks could outgrow every bound.
-            headers={"Accept-Encoding": "identity"},
-            auto_decompress=False,
-            cookie_jar=DummyCookieJar(),
-            timeout=ClientTimeout(total=self._timeout),
-            trace_configs=[noting_reuse()],
-        )
+        self._client = Client(timeout, max_answer, limit=_CONNECTIONS, ssl=_trust(url.cert))
 
     async def get(self, path: str) -> tuple[int, bytes]:
         """The status and the body that this path (from its slash) has."""
@@ -67,57 +45,40 @@ class HttpClient:
 
     async def close(self) -> None:
         """Hang up."""
-        await self._session.close()
-        await self._fresh.close()
+        await self._client.close()
 
     async def _request(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str] | None = None
     ) -> tuple[int, bytes]:
-        address = self._url.endpoint + path
+        host = self._url.host
         headers = {**(headers or {}), **self._authorization()}
         # The errors' own chains end here: an aiohttp error has the request's headers.
         try:
-            try:
-                return await self._ask(self._session, method, address, body, headers)
-            except Dropped:
-                return await self._ask(self._fresh, method, address, body, headers)
+            answer = await self._client.ask(method, self._url.endpoint + path, body, headers)
         except TimeoutError:
-            raise ChainUnavailable(
-                f"{self._url.host} doesn't answer within {self._timeout:g} s"
-            ) from None
-        except (ClientSSLError, ClientResponseError) as error:
-            # A certificate that we don't trust, which is a ValueError, too, or no HTTP: that is
-            # another server, and not a late one.
-            raise ChainError(f"can't ask {self._url.host}: {error}") from None
+            raise ChainUnavailable(f"{host} doesn't answer within {self._timeout:g} s") from None
+        except ClientSSLError as error:
+            # A certificate that we don't trust, which is a ValueError, too: that is another
+            # server, and not a late one.
+            raise ChainError(f"can't ask {host}: {error}") from None
+        except ClientResponseError:
+            # Its words are the whole URL, and what the server said.
+            raise ChainError(f"can't ask {host}: it does not speak HTTP as we do") from None
         except ValueError:
             # Its words are the whole URL.
-            raise ChainError(f"{self._url.host} is no address that can be asked") from None
-        except (ClientError, OSError) as error:
-            raise ChainUnavailable(f"can't ask {self._url.host}: {error}") from None
-
-    async def _ask(
-        self,
-        session: ClientSession,
-        method: str,
-        address: str,
-        body: bytes | None,
-        headers: dict[str, str],
-    ) -> tuple[int, bytes]:
-        async with once(
-            session, method, address, data=body, headers=headers, allow_redirects=False
-        ) as response:
-            answer = bytearray()
-            async for piece in response.content.iter_any():
-                answer += piece
-                if len(answer) > self._max_answer:
-                    raise ChainError(
-                        f"{self._url.host} answers with more than {self._max_answer} bytes"
-                    )
-        if response.status in (401, 403):
-            raise ChainError(f"{self._url.host} refuses us: HTTP status {response.status}")
-        if response.status in _NOT_NOW:
-            raise ChainUnavailable(f"{self._url.host} is not ready: HTTP status {response.status}")
-        return response.status, bytes(answer)
+            raise ChainError(f"{host} is no address that can be asked") from None
+        except OSError as error:
+            raise ChainUnavailable(f"can't ask {host}: {error}") from None
+        except ClientError as error:
+            # Its words may be the server's.
+            raise ChainUnavailable(f"can't ask {host}: {type(error).__name__}") from None
+        if not answer.is_whole:
+            raise ChainError(f"{host} answers with more than {self._max_answer} bytes")
+        if answer.status in (401, 403):
+            raise ChainError(f"{host} refuses us: HTTP status {answer.status}")
+        if answer.status in _NOT_NOW:
+            raise ChainUnavailable(f"{host} is not ready: HTTP status {answer.status}")
+        return answer.status, answer.body
 
     def _authorization(self) -> dict[str, str]:
         if self._url.cookie is not None:

@@ -1,5 +1,6 @@
 """What a node's words say when it refuses a transaction: not now, or never."""
 
+import re
 from typing import Final
 
 #: A refusal that has one of these passes: with blocks (locks, coinbases), with other transactions
@@ -29,7 +30,6 @@ _FOR_NOW: Final = (
     "under the required amount",
     "insufficient priority",
     "rate limiter",
-    "already exists",
 )
 #: One of these, and none of those above, never passes.
 _FOR_EVER: Final = (
@@ -55,6 +55,34 @@ _FOR_EVER: Final = (
     "is higher than the value",
     "higher than the total",
 )
+#: No refusal at all, though it comes as one: the transaction is in the chain or in the mempool. (A
+#: `txn-same-nonwitness-data-in-mempool` has the same txid.)
+_THERE: Final = (
+    # Bitcoin Core's -27 by its two names, and its -25 and -26.
+    "transaction already in block chain",
+    "outputs already in utxo set",
+    "txn-already-in-mempool",
+    "txn-already-known",
+    "txn-same-nonwitness-data-in-mempool",
+    # btcd's.
+    "already have transaction",
+    "transaction already exists",
+)
+#: Txids, wherever they stand, and numbers: fees, sizes, heights.
+_CHANGING: Final = re.compile(r"[0-9a-f]{64}|[0-9]+(\.[0-9]+)?(e[-+]?[0-9]+)?")
+
+
+def is_there(reason: str) -> bool:
+    """Whether the source has the transaction, and refuses it for nothing else."""
+    words = reason.lower()
+    return any(phrase in words for phrase in _THERE)
+
+
+def kind_of(reason: str) -> str:
+    """The reason without what changes from block to block."""
+    words = reason.lower()
+    known = next((phrase for phrase in _FOR_NOW if phrase in words), None)
+    return known or _CHANGING.sub("#", words)
 
 
 def is_final(reason: str) -> bool:

@@ -7,7 +7,7 @@ stand as explorers print them.
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from lightning_proxy.chain.rejections import is_final
+from lightning_proxy.chain.rejections import is_final, kind_of
 
 #: What a Bitcoin node takes at least to relay a transaction: a satoshi a virtual byte is 250 a
 #: thousand weight units, and 253 is what remains above it once nodes have rounded weights up.
@@ -29,6 +29,19 @@ class BroadcastRejected(ChainError):
     def is_final(self) -> bool:
         """Whether it never will; what it refuses for now may do with a later block."""
         return is_final(str(self))
+
+    @property
+    def kind(self) -> str:
+        """What it has in common with refusals that differ in numbers only."""
+        return kind_of(str(self))
+
+
+class BroadcastGivenUp(BroadcastRejected):
+    """Nobody hands that transaction to the source any more."""
+
+    @property
+    def is_final(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, slots=True)

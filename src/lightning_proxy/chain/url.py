@@ -65,6 +65,15 @@ class SourceURL:
         """The source's name for people: host and port."""
         return urlsplit(self.endpoint).netloc
 
+    def without_secrets(self, url: str) -> str:
+        """The URL that this was read from, for people to see: its path may be somebody's key."""
+        user = "" if self.user is None else "(hidden)@"
+        path = "/(hidden)" if urlsplit(self.endpoint).path else ""
+        files = {"cert": self.cert, "cookie": self.cookie}
+        options = "&".join(f"{name}={file}" for name, file in files.items() if file is not None)
+        scheme = url.partition("://")[0]
+        return f"{scheme}://{user}{self.host}{path}{'?' if options else ''}{options}"
+
     @classmethod
     def parse(cls, url: str) -> Self:
         """Take a URL apart; `ValueError` with a sentence that quotes nothing secret of it."""

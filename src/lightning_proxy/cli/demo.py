@@ -19,6 +19,7 @@ from lightning_proxy.demo.proof import Proof
 from lightning_proxy.demo.run import Demo, Report
 from lightning_proxy.demo.sleep import SleepDemo
 from lightning_proxy.demo.steps import Step
+from lightning_proxy.terminal import plain
 
 _FAILED: Final = 1
 _INTERRUPTED: Final = 130
@@ -255,6 +256,6 @@ def _show_proof(console: Console, proof: Proof) -> None:
 
 
 def _show_failure(console: Console, report: Report) -> None:
-    console.print(Text(f"The demo failed: {report.failure}", "bold red"))
+    console.print(plain(f"The demo failed: {report.failure}", style="bold red"))
     for line in report.log:
-        console.print(Text(f"  {line}", "dim"))
+        console.print(plain(f"  {line}", style="dim"))

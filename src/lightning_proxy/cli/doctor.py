@@ -34,6 +34,7 @@ from lightning_proxy.config import (
     load,
     made_by_kubernetes,
 )
+from lightning_proxy.terminal import flat, plain
 from lightning_proxy.transport import CipherState, DecryptionError, PeerTransport, kernel_name
 from lightning_proxy.transport.reference import ReferenceCipherState
 
@@ -81,7 +82,7 @@ def doctor(
     else:
         _show(checks)
     for check in unfit:
-        typer.echo(f"Unfit: {check.name}: {check.found}. {check.advice}", err=True)
+        typer.echo(flat(f"Unfit: {check.name}: {check.found}. {check.advice}"), err=True)
     if unfit:
         raise typer.Exit(1)
 
@@ -219,5 +220,5 @@ def _show(checks: list[Check]) -> None:
     table = Table("what", "found", "", "what to do")
     for check in checks:
         verdict = Text(check.verdict, _STYLES[check.verdict])
-        table.add_row(check.name, Text(check.found), verdict, Text(check.advice))
+        table.add_row(check.name, plain(check.found), verdict, plain(check.advice))
     Console().print(table)

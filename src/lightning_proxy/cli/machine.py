@@ -1,4 +1,4 @@
-"""What `serve` and `doctor` share: the configuration's file, open files, Kubernetes' variables."""
+"""Between commands and the machine: configuration's file, open files, variables, process list."""
 
 import resource
 import sys
@@ -14,6 +14,11 @@ SPARE_FILES: Final = 64
 KUBERNETES_ADVICE: Final = (
     "Kubernetes sets these for a service of that name; name the service otherwise, or set "
     "enableServiceLinks: false."
+)
+
+#: About secrets among a program's arguments.
+EXPOSED_ADVICE: Final = (
+    "It stands in the list of processes, where every user of this machine can read it"
 )
 
 ConfigFile = Annotated[

@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
@@ -17,8 +18,13 @@ import uvloop
 from lightning_proxy import __version__, logs
 from lightning_proxy.api import Server, SettingsError
 from lightning_proxy.audit import audit
-from lightning_proxy.chain import ChainError
-from lightning_proxy.cli.machine import KUBERNETES_ADVICE, ConfigFile, raise_file_limit
+from lightning_proxy.chain import ChainError, SourceURL
+from lightning_proxy.cli.machine import (
+    EXPOSED_ADVICE,
+    KUBERNETES_ADVICE,
+    ConfigFile,
+    raise_file_limit,
+)
 from lightning_proxy.config import (
     Config,
     ConfigError,
@@ -29,6 +35,7 @@ from lightning_proxy.config import (
     with_places,
 )
 from lightning_proxy.relay import StoreError
+from lightning_proxy.relay.store import has_password, is_url
 from lightning_proxy.relay.wake.adapter import WakeError
 from lightning_proxy.transport import kernel_name
 
@@ -87,6 +94,12 @@ def serve(
             help="Where the relay sees the chain: bitcoind://, btcd:// or esplora+https://.",
         ),
     ] = None,
+    chain_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="A file whose first line is that URL: its password is your own."
+        ),
+    ] = None,
     store: Annotated[
         str | None,
         typer.Option(
@@ -138,6 +151,7 @@ def serve(
             ("--allow-private", ("relay", "dial", "allow_private"), allow_private),
             ("--dial-source", ("relay", "dial", "source"), dial_source),
             ("--chain", ("relay", "chain"), chain),
+            ("--chain-file", ("relay", "chain_file"), chain_file),
             ("--store", ("relay", "store"), store),
             ("--tls-certificate", ("api", "tls_certificate"), tls_certificate),
             ("--tls-key", ("api", "tls_key"), tls_key),
@@ -160,6 +174,9 @@ def serve(
     logs.set_up(settings.log)
     if foreign := made_by_kubernetes(os.environ):
         _log.warning("variables_ignored", names=sorted(foreign), reason=KUBERNETES_ADVICE)
+    for flag, name in _exposed(chain, store, token):
+        advice = f"{EXPOSED_ADVICE}: set {name} in the environment, or the configuration file."
+        _log.warning("secret_in_process_list", flag=flag, reason=advice)
     if settings.log.audit is not None:
         try:
             audit.open(Path(settings.log.audit))
@@ -171,6 +188,18 @@ def serve(
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)
     uvloop.run(_run(server, settings))
+
+
+def _exposed(
+    chain: str | None, store: str | None, tokens: list[str] | None
+) -> Iterator[tuple[str, str]]:
+    """The flags that hold a secret, each with the name of the setting; all of them are checked."""
+    if chain is not None and SourceURL.parse(chain).password is not None:
+        yield "--chain", "LIGHTNING_PROXY_RELAY_CHAIN or LIGHTNING_PROXY_RELAY_CHAIN_FILE"
+    if store is not None and is_url(store) and has_password(store):
+        yield "--store", "LIGHTNING_PROXY_RELAY_STORE"
+    if tokens:
+        yield "--token", "LIGHTNING_PROXY_API_TOKENS"
 
 
 async def _run(server: Server, settings: Config) -> None:

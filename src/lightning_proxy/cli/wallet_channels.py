@@ -6,6 +6,7 @@ from lightning_proxy.cli.wallet_options import DEFAULT_FILE, Json, PassphraseFil
 from lightning_proxy.cli.wallet_relay_options import ChainUrl, OptionalRelayUrl, PolicyFile, Token
 from lightning_proxy.cli.wallet_run import run, run_online
 from lightning_proxy.cli.wallet_secrets import load_keys, load_policy
+from lightning_proxy.wallet.describe import OLD_COPY
 from lightning_proxy.wallet.display import Output
 from lightning_proxy.wallet.keyfile import read_node_id, record_path
 from lightning_proxy.wallet.overview import overview
@@ -51,5 +52,8 @@ def channels(
                 listed = await wallet.channels()
             stored = await record.channels()
             output.channels(await overview(stored, rules, source=source, listed=listed))
+            outdated = await record.outdated()
+            if outdated is not None:
+                output.hint(f"NOT IN THE RECORD: {outdated}.", OLD_COPY)
 
     (run if relay is None else run_online)(output, work())

@@ -1,7 +1,9 @@
 """`lightning-proxy wallet open`: a new channel, which this wallet pays for."""
 
 import asyncio
+import secrets
 import sys
+from asyncio import CancelledError
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from pathlib import Path
@@ -24,6 +26,7 @@ from lightning_proxy.cli.wallet_relay_options import (
 from lightning_proxy.cli.wallet_run import run_online
 from lightning_proxy.cli.wallet_secrets import load_keys, load_policy
 from lightning_proxy.rpc import Answer, FundingCreated, FundingTransaction, Rejected, Voided
+from lightning_proxy.terminal import quoted
 from lightning_proxy.wallet import (
     Answered,
     ChannelError,
@@ -47,6 +50,8 @@ from lightning_proxy.wallet.policy import ChannelType
 
 #: Seconds between two looks for the PSBT's file.
 _LOOK_AGAIN: Final = 0.5
+#: Seconds in which the relay has to take our last word.
+_GIVING_UP: Final = 5.0
 #: Seconds for showing what has come already.
 _LAST_WORDS: Final = 0.2
 #: Base64 takes four characters for three bytes.
@@ -81,7 +86,9 @@ def open_channel(
             help="anchors or static_remotekey; else the best that both nodes support.",
         ),
     ] = None,
-    public: Annotated[bool, typer.Option("--public", help="Have the channel announced.")] = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="Have it announced: that is not done yet, and refused.")
+    ] = False,
     feerate: Annotated[
         int | None,
         typer.Option(
@@ -128,7 +135,8 @@ def open_channel(
         raise LeftOpen
 
     async def work() -> None:
-        funder = PsbtReader(output, psbt_file)
+        temporary_id = secrets.token_bytes(32)
+        funder = PsbtReader(output, psbt_file, temporary_id)
         async with (
             ReferenceWallet(
                 file,
@@ -144,23 +152,47 @@ def open_channel(
             ) as wallet,
             aclosing(wallet.watch()) as events,
         ):
+            await wallet.give_up_abandoned()
             session = wallet.client.session_with(parse(peer).node_id)
             if session is None:
                 session = await wallet.connect(peer)
                 output.connected(session)
-            temporary_id = await wallet.open_channel(
-                session,
-                amount,
-                push_msat,
-                channel_type=_channel_type(channel_type),
-                announce=public,
-                feerate_per_kw=feerate,
-                chain=network,
-            )
-            output.offered(temporary_id, session)
-            await _Opening(output, wallet, temporary_id, session.id).run(events, wait=wait)
+            try:
+                await wallet.open_channel(
+                    session,
+                    amount,
+                    push_msat,
+                    channel_type=_channel_type(channel_type),
+                    announce=public,
+                    feerate_per_kw=feerate,
+                    chain=network,
+                    temporary_channel_id=temporary_id,
+                )
+                output.offered(temporary_id, session)
+                await _Opening(output, wallet, temporary_id, session.id).run(events, wait=wait)
+            except BaseException as error:
+                if not await _give_up(wallet, temporary_id) and isinstance(error, CancelledError):
+                    await _say_what_goes_on(output, wallet, temporary_id)
+                raise
 
     run_online(output, work())
+
+
+async def _give_up(wallet: ReferenceWallet, temporary_id: bytes) -> bool:
+    """The opening comes to nothing here: it has to at the peer, too, unless money may follow."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_GIVING_UP):
+            return await wallet.give_up(temporary_id)
+    return True
+
+
+async def _say_what_goes_on(output: Output, wallet: ReferenceWallet, temporary_id: bytes) -> None:
+    stored = await wallet.record.change(lambda ledger: ledger.offered(temporary_id))
+    if stored is not None and stored.is_committed and stored.failure is None:
+        output.hint(
+            "This wallet has signed for the channel's funding, so the opening is not given up: "
+            "lightning-proxy wallet watch goes on with it."
+        )
 
 
 class _Opening:
@@ -206,8 +238,7 @@ class _Opening:
                 isinstance(received.message, Error)
                 and received.message.channel_id in self._channel_ids
             ):
-                text = received.message.data.decode("ascii", "replace")
-                raise ChannelError(f"The peer failed the channel: {text}")
+                raise ChannelError(f"The peer failed the channel: {quoted(received.message.data)}.")
             case Rejected() if event.id in self._delegations and self._transaction is not None:
                 raise ChannelError(
                     f"The relay does not broadcast the funding transaction: {event.reason} "
@@ -234,17 +265,22 @@ class _Opening:
 
 
 class PsbtReader:
-    """The owner as a `Funder`: is told what to pay, and gives a PSBT.
+    """The owner as a `Funder` of this channel alone: is told what to pay, and gives a PSBT.
 
-    One that won't do is told of, and another may follow.
+    The relay may still ask for another one, of an opening that was interrupted: to show what that
+    costs would have the owner pay for the wrong channel. A PSBT that won't do is told of, and
+    another may follow.
     """
 
-    def __init__(self, output: Output, file: Path | None) -> None:
+    def __init__(self, output: Output, file: Path | None, temporary_channel_id: bytes) -> None:
         self._output = output
         self._file = file
+        self._temporary_channel_id = temporary_channel_id
 
     async def fund(self, wanted: FundingWanted) -> bytes:
         """A PSBT that will do; raises `Refusal` when nobody gives one."""
+        if wanted.temporary_channel_id != self._temporary_channel_id:
+            raise LeftOpen
         self._output.funding_wanted(wanted, self._file)
         async with aclosing(_lines() if self._file is None else _contents(self._file)) as texts:
             async for text in texts:

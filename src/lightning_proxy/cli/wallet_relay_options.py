@@ -10,8 +10,11 @@ from lightning_proxy.bolt.address import parse
 from lightning_proxy.bolt.errors import AddressError
 from lightning_proxy.bolt.keys import is_point
 from lightning_proxy.chain import SourceURL
+from lightning_proxy.cli.machine import EXPOSED_ADVICE
 from lightning_proxy.rpc import normal_origin
 
+CHAIN_VARIABLE: Final = "LIGHTNING_PROXY_WALLET_CHAIN"
+TOKEN_VARIABLE: Final = "LIGHTNING_PROXY_TOKEN"  # noqa: S105 - its name
 _KEY_DIGITS: Final = 66
 
 
@@ -35,13 +38,27 @@ def _optional_relay_url(value: str | None) -> str | None:
     return None if value is None else _relay_url(value)
 
 
-def _chain_url(value: str | None) -> str | None:
+def _chain_url(context: typer.Context, value: str | None) -> str | None:
     if value is not None:
         try:
-            SourceURL.parse(value)
+            source = SourceURL.parse(value)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
+        if source.password is not None:
+            _warn_if_exposed(context, "chain", "--chain", CHAIN_VARIABLE)
     return value
+
+
+def _token(context: typer.Context, value: str | None) -> str | None:
+    if value is not None:
+        _warn_if_exposed(context, "token", "--token", TOKEN_VARIABLE)
+    return value
+
+
+def _warn_if_exposed(context: typer.Context, name: str, flag: str, variable: str) -> None:
+    source = context.get_parameter_source(name)
+    if source is not None and source.name == "COMMANDLINE":
+        typer.echo(f"Warning: {flag}: {EXPOSED_ADVICE}; set {variable} instead.", err=True)
 
 
 def public_key(value: str, what: str) -> str:
@@ -85,7 +102,8 @@ Token = Annotated[
     str | None,
     typer.Option(
         "--token",
-        envvar="LIGHTNING_PROXY_TOKEN",
+        envvar=TOKEN_VARIABLE,
+        callback=_token,
         help="The relay's access token, where its operator wants one.",
     ),
 ]
@@ -103,7 +121,7 @@ ChainUrl = Annotated[
     str | None,
     typer.Option(
         "--chain",
-        envvar="LIGHTNING_PROXY_WALLET_CHAIN",
+        envvar=CHAIN_VARIABLE,
         callback=_chain_url,
         metavar="URL",
         help="The wallet's own chain source, such as bitcoind://user:password@127.0.0.1:8332, "

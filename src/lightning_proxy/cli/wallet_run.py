@@ -22,13 +22,15 @@ _INTERRUPTED: Final = 130
 def run(
     output: Printer, work: Coroutine[Any, Any, None], *, interrupted: int = _INTERRUPTED
 ) -> None:
-    """Run to the end; `interrupted` is the exit code after Ctrl-C or SIGTERM."""
+    """Run to the end; `interrupted` is the exit code after Ctrl-C, SIGTERM or a
+    terminal that is closed."""
 
     async def main() -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker: this runs in one
         with suppress(NotImplementedError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         await work
 
     try:
@@ -45,7 +47,10 @@ def run_online(
     """As `run`, for what uses the SDK, which logs; results go to stdout, so its log must not."""
     import structlog  # noqa: PLC0415 - takes long, and who stays offline logs nothing
 
+    from lightning_proxy import logs  # noqa: PLC0415 - as above
+
     structlog.configure(
+        processors=[structlog.processors.add_log_level, *logs.for_people()],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )

@@ -32,7 +32,6 @@ from lightning_proxy.bolt.messages import (
 )
 from lightning_proxy.bolt.messages import Warning as PeerWarning
 from lightning_proxy.bolt.opening import (
-    ANNOUNCE_CHANNEL,
     MINIMUM_DUST_LIMIT_SAT,
     RESERVE_DIVISOR,
     channel_type_of,
@@ -98,7 +97,6 @@ class Opening:
     funding_sat: int
     push_msat: int = 0
     channel_type: str = "anchors"
-    announce: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -200,7 +198,7 @@ class ChannelPeer:
             funding_satoshis=funding_sat,
             push_msat=opening.push_msat,
             feerate_per_kw=_FEERATE_PER_KW,
-            channel_flags=ANNOUNCE_CHANNEL if opening.announce else 0,
+            channel_flags=0,
             channel_type=CHANNEL_TYPES[opening.channel_type].to_bytes(),
             **_limits(held, funding_sat, MINIMUM_DUST_LIMIT_SAT),
         )

@@ -52,7 +52,7 @@ def faucet_at(url: str) -> Faucet:
         try:
             async with (
                 aiohttp.ClientSession(timeout=_PATIENCE, raise_for_status=True) as http,
-                http.post(url, data=body) as response,
+                http.post(url, data=body, allow_redirects=False) as response,
             ):
                 return decode(await response.read(), type=Payment)
         except (aiohttp.ClientError, TimeoutError, MsgspecError) as error:

@@ -45,7 +45,7 @@ async def _offer_only(connection: Connection, go: asyncio.Event) -> None:
 
 
 def _make_open_channel() -> OpenChannel:
-    """A public channel with keys that nobody has, as lnd would ask for it."""
+    """A private channel with keys that nobody has, as lnd would ask for it."""
     return OpenChannel(
         chain_hash=CHAIN_HASHES["regtest"],
         temporary_channel_id=secrets.token_bytes(32),
@@ -64,7 +64,7 @@ def _make_open_channel() -> OpenChannel:
         delayed_payment_basepoint=_point(),
         htlc_basepoint=_point(),
         first_per_commitment_point=_point(),
-        channel_flags=1,
+        channel_flags=0,
         upfront_shutdown_script=b"",
         channel_type=CHANNEL_TYPES["anchors"].to_bytes(),
     )

@@ -256,7 +256,8 @@ def fields_of(line: dict[str, Any]) -> dict[str, Any]:
 def _how_to_open(node_id: str, seconds: float) -> str:
     return (
         f"Now have your node open a channel, within {seconds:g} s:\n"
-        f"  lnd             lncli openchannel --node_key={node_id} --local_amt=1000000\n"
-        f"  Core Lightning  lightning-cli fundchannel {node_id} 1000000\n"
+        f"  lnd             lncli openchannel --node_key={node_id} --local_amt=1000000 --private\n"
+        f"  Core Lightning  lightning-cli -k fundchannel id={node_id} amount=1000000 "
+        "announce=false\n"
         "It gets an accept_channel, and then an error instead of funding_signed: no funds move."
     )

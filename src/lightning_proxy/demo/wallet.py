@@ -82,6 +82,20 @@ class _Coins:
         return coin.fund(wanted.scriptpubkey, wanted.amount_sat).psbt()
 
 
+class _KnownKeys(WalletKeys):
+    """Its one channel's are known before there is one, for who looks for them later."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self, seed: bytes) -> None:
+        super().__init__(seed)
+        self._known = super().fresh_salt()
+
+    def fresh_salt(self) -> bytes:
+        """The salt of channel 0."""
+        return self._known
+
+
 def _print_frame(direction: Literal["sent", "received"], text: str) -> None:
     emit("frame", direction=direction, size=len(text.encode()), text=text)
 
@@ -95,9 +109,10 @@ def _hand_over(private_keys: Mapping[str, bytes], descriptor: int) -> None:
 
 def _private_keys(keys: WalletKeys, options: argparse.Namespace) -> Iterator[tuple[str, bytes]]:
     """The wallet's and its first channel's; of a real channel, also what it will need later."""
-    yield from keys.private_keys(channels=(0,))
+    salt = keys.fresh_salt()
+    yield from keys.private_keys((0,), salt)
     if options.chain is not None:
-        seed = keys.channel(0).per_commitment_seed
+        seed = keys.channel(0, salt).per_commitment_seed
         for number, name in _LATER_COMMITMENTS.items():
             secret = per_commitment_secret(seed, FIRST_COMMITMENT_INDEX - number)
             yield f"channel 0: {name} per_commitment_secret", secret
@@ -146,7 +161,7 @@ async def _run(options: argparse.Namespace) -> None:
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - for the type checker: this runs in one
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    keys = WalletKeys.generate()
+    keys = _KnownKeys.generate()
     coins = None if options.open is None else _Coins(faucet_at(options.faucet))
     if options.keys_descriptor is not None:
         private_keys = dict(_private_keys(keys, options))
@@ -230,7 +245,6 @@ async def _run_with_channels(
                     options.funding_sat,
                     options.push_msat,
                     channel_type=options.open,
-                    announce=True,
                 )
             await watching
         finally:

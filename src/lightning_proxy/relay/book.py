@@ -1,10 +1,10 @@
 """The relay's channels beyond any one session: what is stored of them, and what the chain shows."""
 
-import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 import structlog
@@ -13,20 +13,18 @@ from lightning_proxy.bolt.chains import chain_name
 from lightning_proxy.bolt.channel import Channel, ChannelState
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.chain import (
-    BroadcastRejected,
     ChainError,
     ChainSource,
     Output,
     OutputWatch,
     WatchedOutput,
-    publish,
 )
+from lightning_proxy.relay.broadcasts import Broadcasts
 from lightning_proxy.relay.devices import LeaseKey, Leases
 from lightning_proxy.relay.settings import RelaySettings
 from lightning_proxy.relay.slots import Slots
 from lightning_proxy.relay.store import ChannelStore, Database, StoredChannel
-from lightning_proxy.relay.text import printable
-from lightning_proxy.rpc import ErrorCode, FundingRefused, Notification, RpcError
+from lightning_proxy.rpc import Notification
 
 if TYPE_CHECKING:
     from lightning_proxy.relay.session import Session
@@ -37,8 +35,6 @@ _log = structlog.get_logger()
 SIGNED: Final = frozenset({ChannelState.SIGNED, ChannelState.READY})
 #: BOLT #2 says 2016 blocks, which are two weeks; in seconds.
 _UNFUNDED_FOR: Final = 14 * 86_400.0
-#: Funding transactions that may wait for the chain at once.
-_MAX_BROADCASTS: Final = 1000
 
 
 class ChannelBook:
@@ -56,7 +52,6 @@ class ChannelBook:
         source: ChainSource | None,
     ) -> None:
         self._leases = leases
-        self._tell = tell
         self._settings = settings
         self._store = ChannelStore(database)
         self.slots = Slots(database, settings.max_slots_per_wallet)
@@ -71,8 +66,9 @@ class ChannelBook:
         self._of: Counter[bytes] = Counter()
         #: Whose connection a wallet's (node id) channels with a peer (likewise) are on.
         self.holders: dict[tuple[bytes, bytes], Session] = {}
-        #: By channel.
-        self._broadcasts: dict[bytes, asyncio.Task[None]] = {}
+        self._broadcasts = Broadcasts(
+            source, settings.chain_interval, self._store, tell, self._poke
+        )
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -81,13 +77,14 @@ class ChannelBook:
             self._failed = set(await self._store.failed())
             for (wallet, _), peer in self._owners.items():
                 self._count((wallet, peer), 1)
-            for key in self._failed:
-                self._uncount_failed(key)
+            for wallet, channel_id in self._failed:
+                self._uncount_failed(wallet, self._owners[wallet, channel_id])
             if self._source is not None:
                 self._watch = await stack.enter_async_context(
                     OutputWatch(self._source, interval=self._settings.chain_interval)
                 )
-            stack.push_async_callback(self._stop_broadcasts)
+            await self._broadcasts.load()
+            stack.push_async_callback(self._broadcasts.close)
             self._stack = stack.pop_all()
         return self
 
@@ -99,6 +96,10 @@ class ChannelBook:
     def has(self, wallet: bytes, peer: bytes) -> bool:
         """Whether this wallet has a channel with this peer that it can go on with."""
         return (wallet, peer) in self._with
+
+    def has_any(self, wallet: bytes) -> bool:
+        """Whether this wallet has a channel, of whatever state."""
+        return wallet in self._of
 
     def has_room(self, wallet: bytes) -> bool:
         """Whether this wallet may have another channel."""
@@ -113,7 +114,7 @@ class ChannelBook:
         """A wallet's channels with a peer, on no connection yet; raises `StoreError`."""
         channels = []
         for stored in await self._store.channels(wallet, peer):
-            if stored.failure is not None:
+            if stored.failure is not None or self.is_failed(wallet, stored.channel_id):
                 continue
             channel = Channel.replay(stored.role, stored.features, stored.log)
             channel.disconnected()
@@ -138,6 +139,7 @@ class ChannelBook:
         if await self._store.save(stored):
             self._owners[wallet, channel.channel_id] = peer
             self._count((wallet, peer), 1)
+        await self._leases.keep(LeaseKey(wallet, peer, channel.temporary_channel_id))
 
     async def forget(self, wallet: bytes, peer: bytes, channel: Channel) -> None:
         """Remove a channel; raises `StoreError`."""
@@ -146,21 +148,27 @@ class ChannelBook:
         await self._leases.forget(LeaseKey(wallet, peer, channel.temporary_channel_id))
         self._count((wallet, peer), -1)
 
-    async def fail(self, wallet: bytes, peer: bytes, channel: Channel, reason: str) -> None:
-        """Remember that a channel is not gone on with; raises `StoreError`."""
-        await self._store.fail(wallet, peer, channel.channel_id, reason)
+    def fail(
+        self, wallet: bytes, peer: bytes, channel: Channel, reason: str
+    ) -> Callable[[], Awaitable[None]]:
+        """A channel is not gone on with, and not funded, from now on; what is returned stores that.
+
+        It raises `StoreError`.
+        """
         key = wallet, channel.channel_id
         if key not in self._failed:
             self._failed.add(key)
-            self._uncount_failed(key)
+            self._uncount_failed(wallet, peer)
+        self._broadcasts.failed(wallet, peer, channel.channel_id, reason)
+        return partial(self._store.fail, wallet, peer, channel.channel_id, reason)
 
     def is_failed(self, wallet: bytes | None, channel_id: bytes) -> bool:
         """Whether this is a channel of the wallet's that failed."""
         return wallet is not None and (wallet, channel_id) in self._failed
 
-    def _uncount_failed(self, key: tuple[bytes, bytes]) -> None:
+    def _uncount_failed(self, wallet: bytes, peer: bytes) -> None:
         """It still takes the wallet's room, but there is nothing to connect for."""
-        pair = key[0], self._owners[key]
+        pair = wallet, peer
         self._with[pair] -= 1
         if not self._with[pair]:
             del self._with[pair]
@@ -177,8 +185,10 @@ class ChannelBook:
     def release(self, wallet: bytes | None, peer: bytes, channel: Channel) -> None:
         """The opening is over, and its outpoint anybody's again, unless the channel is stored."""
         key = wallet or b"", channel.channel_id
-        if channel.state not in SIGNED and self._owners.get(key) == peer:
-            del self._owners[key]
+        if channel.state not in SIGNED:
+            self._leases.drop(LeaseKey(key[0], peer, channel.temporary_channel_id))
+            if self._owners.get(key) == peer:
+                del self._owners[key]
 
     def _count(self, pair: tuple[bytes, bytes], change: int) -> None:
         wallet, _ = pair
@@ -220,39 +230,14 @@ class ChannelBook:
         return self._watch.watch(created.funding_txid, created.funding_output_index, changed)
 
     def broadcast(self, wallet: bytes, peer: bytes, channel: Channel, transaction: bytes) -> None:
-        """Publish a channel's funding transaction, as soon as the chain source takes it.
+        """Publish a channel's funding transaction; raises `RpcError` (limit)."""
+        if not self.is_failed(wallet, channel.channel_id):
+            self._broadcasts.begin(wallet, peer, channel.channel_id, transaction)
 
-        The wallet is told when it doesn't. A restart forgets it: then the wallet is asked again.
-        Raises `RpcError` (limit).
-        """
-        former = self._broadcasts.get(channel.channel_id)
-        if former is not None and not former.done():
-            return
-        if len(self._broadcasts) >= _MAX_BROADCASTS:
-            raise RpcError(ErrorCode.LIMIT, "Too many transactions wait for the chain; try later.")
+    def _poke(self) -> None:
+        self._watch.poke()
 
-        def refused(error: BroadcastRejected) -> None:
-            told = FundingRefused(
-                channel_id=channel.channel_id.hex(),
-                peer=peer.hex(),
-                reason=printable(str(error)),
-                final=error.is_final,
-            )
-            self._tell(wallet, told)
-
-        task = asyncio.create_task(self._broadcast(transaction, refused))
-        self._broadcasts[channel.channel_id] = task
-        task.add_done_callback(lambda _: self._broadcasts.pop(channel.channel_id, None))
-
-    async def _broadcast(
-        self, transaction: bytes, refused: Callable[[BroadcastRejected], None]
-    ) -> None:
-        assert self._source is not None  # noqa: S101 - who broadcasts has asked `sees`
-        interval = self._settings.chain_interval
-        if await publish(self._source, transaction, refused, interval=interval):
-            self._watch.poke()
-
-    async def _stop_broadcasts(self) -> None:
-        for task in list(self._broadcasts.values()):
-            task.cancel()
-        await asyncio.gather(*self._broadcasts.values(), return_exceptions=True)
+    def seen(self, wallet: bytes | None, channel: Channel) -> None:
+        """The chain shows a channel's funding output."""
+        if wallet is not None:
+            self._broadcasts.seen(wallet, channel.channel_id)

@@ -1,7 +1,6 @@
 """The channels of one session: what the peer says about them, and what the wallet owes next."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -11,22 +10,22 @@ from lightning_proxy.bolt import messages
 from lightning_proxy.bolt.channel import Channel, ChannelState, Need
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.errors import BoltError
+from lightning_proxy.relay.asking import offered, question_of, unsettled
 from lightning_proxy.relay.book import SIGNED, ChannelBook
-from lightning_proxy.relay.delegation import Delegation, DelegationState
-from lightning_proxy.relay.fundings import Fundings
-from lightning_proxy.relay.questions import (
-    ALL_CHANNELS,
-    ChannelKeysQuestion,
-    ChannelReadyQuestion,
-    FundingCreatedQuestion,
-    FundingSignedQuestion,
-    FundingTransactionQuestion,
-    Question,
-    ReestablishQuestion,
-    opening_errors,
+from lightning_proxy.relay.channel_messages import (
+    FAILING_TYPES,
+    LATER_TYPES,
+    SIGNED_TYPES,
+    Channelled,
+    channel_id_in,
+    text_of,
 )
+from lightning_proxy.relay.delegation import Delegation, DelegationState
+from lightning_proxy.relay.disk_work import DiskWork
+from lightning_proxy.relay.early import Early
+from lightning_proxy.relay.fundings import Fundings
+from lightning_proxy.relay.questions import ALL_CHANNELS, opening_errors
 from lightning_proxy.relay.slots import SessionSlots
-from lightning_proxy.relay.store import StoreError
 from lightning_proxy.relay.text import printable
 from lightning_proxy.relay.unknown import UnknownChannels
 from lightning_proxy.rpc import ChannelInfo, DelegationKind, ErrorCode, RpcError
@@ -38,56 +37,11 @@ _log = structlog.get_logger()
 
 #: Bytes; an open_channel has 319 and two short TLVs. What waits for a wallet has to be bounded.
 MAX_OPEN_CHANNEL: Final = 2048
-#: Messages that may wait while a session's channels are read from disk; peers send one a channel.
-_MAX_EARLY: Final = 1000
 #: Both are needed before a channel is worth anything: of more that a peer leaves unfunded, the
 #: oldest are forgotten. LDK allows its peers as many.
 _MAX_UNFUNDED: Final = 4
 
-#: The messages of a channel's life that the state machine takes, but for `open_channel`.
-TYPES: Final = frozenset(
-    {
-        messages.AcceptChannel.TYPE,
-        messages.FundingCreated.TYPE,
-        messages.FundingSigned.TYPE,
-        messages.ChannelReady.TYPE,
-        messages.ChannelReestablish.TYPE,
-    }
-)
-#: Those that a peer says on a channel that both have signed. (`tx_*` belong to openings and splices
-#: that were never negotiated.)
-SIGNED_TYPES: Final = frozenset(
-    type_
-    for type_, kind in messages.MESSAGES.items()
-    if kind.LAYOUT.names[:1] == ("channel_id",)
-    and not kind.NAME.startswith("tx_")
-    and kind not in (messages.Error, messages.Warning, messages.FundingSigned)
-)
-#: What a peer begins on a channel that is ready, and nobody here can go on with yet.
-LATER_TYPES: Final = frozenset(
-    {
-        messages.UpdateAddHtlc.TYPE,
-        messages.UpdateFee.TYPE,
-        messages.CommitmentSigned.TYPE,
-        messages.Shutdown.TYPE,
-        messages.Stfu.TYPE,
-    }
-)
 _LATER: Final = b"this node takes no part in payments, fee updates or closing of this channel yet"
-_QUESTIONS: Final[dict[Need, type[Question]]] = {
-    Need.ACCEPT_CHANNEL: ChannelKeysQuestion,
-    Need.FUNDING_CREATED: FundingCreatedQuestion,
-    Need.FUNDING_SIGNED: FundingSignedQuestion,
-    Need.CHANNEL_READY: ChannelReadyQuestion,
-    Need.CHANNEL_REESTABLISH: ReestablishQuestion,
-}
-_Channelled = (
-    messages.AcceptChannel
-    | messages.FundingCreated
-    | messages.FundingSigned
-    | messages.ChannelReady
-    | messages.ChannelReestablish
-)
 
 
 class SessionChannels:
@@ -98,18 +52,20 @@ class SessionChannels:
         "_busy",
         "_by_id",
         "_delegations",
+        "_disk",
         "_early",
+        "_failed_early",
         "_fundings",
+        "_loading",
         "_session",
         "_slots",
-        "_tasks",
         "_unknown",
         "_warned",
-        "_writes",
     )
 
     def __init__(self, session: "Session", book: ChannelBook) -> None:
         self._session = session
+        self._disk = DiskWork(session)
         self._book = book
         #: By the temporary and, once there is one, by the final id.
         self._by_id: dict[bytes, Channel] = {}
@@ -118,14 +74,13 @@ class SessionChannels:
         self._busy: set[Channel] = set()
         self._fundings = Fundings(session, book, self._advance, self._spent)
         self._slots = SessionSlots(session, book.slots)
-        self._tasks: set[asyncio.Task[None]] = set()
         self._warned: set[Channel] = set()
-        #: Under way.
-        self._writes = 0
         max_open = session.settings.max_open_delegations_per_session
         self._unknown = UnknownChannels(session, max_open)
-        #: What came while the channels were being read from disk; None when they are there.
-        self._early: list[tuple[int, bytes]] | None = None
+        self._early = Early()
+        #: Whether the channels are being read, and those that the wallet failed meanwhile.
+        self._loading = False
+        self._failed_early: set[bytes] = set()
 
     @property
     def open_delegations(self) -> int:
@@ -151,28 +106,67 @@ class SessionChannels:
     def load(self, wallet: bytes) -> None:
         """Go on with the channels that this wallet has with this peer."""
         self._hold(wallet)
-        if self._early is None:
-            self._early = []
-            self._run(partial(self._load, wallet))
+        if not self._loading:
+            self._loading = True
+            self._disk.read(partial(self._load, wallet))
 
     async def _load(self, wallet: bytes) -> None:
         channels = await self._book.channels(wallet, self._session.peer.node_id)
-        if self._session.is_over:
-            return
-        for channel in channels:
-            if channel.channel_id not in self._by_id:
-                self._by_id[channel.channel_id] = channel
-                self._fundings.follow(channel)
+        self._loading = False
+        fresh = [each for each in channels if each.channel_id not in self._by_id]
+        self._by_id |= {each.channel_id: each for each in fresh}
+        for channel_id in self._failed_early:
+            self.failed_by_wallet(channel_id)
+        if not self._session.is_over:
+            for channel in fresh:
+                if self._by_id.get(channel.channel_id) is channel:
+                    self._fundings.follow(channel)
+                    self._advance(channel)
+        self.judge_early()
+
+    def judge_early(self) -> None:
+        """Whose they are is known, and the channels are there: now for what the peer has said."""
+        for type_, raw in self._early.take():
+            if not self._session.is_over:
+                self._session.on_message(type_, memoryview(raw))
+            elif isinstance(error := messages.decode(raw), messages.Error):
+                # The peer failed a channel and hung up: that holds, and the wallet was told.
+                self.received_error(error.channel_id, text_of(error))
+
+    def holds_back(self, type_: int, raw: bytes) -> bool:
+        """Whether a message about a channel has to wait for the channels, or for their wallet."""
+        unadopted = self._session.inbox.node_id is None
+        if not self._loading and not (
+            unadopted
+            and type_ in SIGNED_TYPES | FAILING_TYPES
+            and channel_id_in(raw) not in self._by_id
+        ):
+            return False
+        if not self._early.keep(type_, raw, unadopted=unadopted):
+            self._session.fail("too many messages about channels at once")
+        return True
+
+    def set_raw(self, *, raw: bool) -> None:
+        """The wallet speaks for itself from now on, or does so no more."""
+        if raw:
+            self._void("the wallet subscribed to raw messages: it speaks for itself")
+        else:
+            for channel in dict.fromkeys(self._by_id.values()):
                 self._advance(channel)
-        early, self._early = self._early or [], None
-        for type_, raw in early:
-            self._session.on_message(type_, memoryview(raw))
+
+    def _void(self, reason: str) -> None:
+        for delegation in list(self._delegations.values()):
+            delegation.void(reason)
+        self._unknown.void(reason)
 
     def disconnected(self, reason: str) -> None:
         """The connection is gone: what isn't signed by both is forgotten, the rest is stored."""
-        for delegation in list(self._delegations.values()):
-            delegation.void(f"the session is over: {reason}")
-        self._unknown.disconnected(reason)
+        for type_, raw in self._early.take():
+            if type_ in SIGNED_TYPES | FAILING_TYPES:
+                self._session.pass_on(type_, memoryview(raw))
+            if type_ == messages.Error.TYPE and self._loading:
+                self._early.keep(type_, raw, unadopted=False)
+        self._void(f"the session is over: {reason}")
         for channel in dict.fromkeys(self._by_id.values()):
             if channel.state not in SIGNED:
                 self._remove(channel)
@@ -214,10 +208,8 @@ class SessionChannels:
 
     def received(self, type_: int, raw: bytes, message: messages.Message) -> None:
         """One of `TYPES` came."""
-        if self._holds_back(type_, raw):
-            return
-        assert isinstance(message, _Channelled)  # noqa: S101 - for the type checker
-        channel_id = _channel_id_in(message)
+        assert isinstance(message, Channelled)  # noqa: S101 - for the type checker
+        channel_id = channel_id_in(raw)
         channel = self._by_id.get(channel_id)
         if channel is None:
             self._received_for_nothing(channel_id, raw, message)
@@ -240,7 +232,7 @@ class SessionChannels:
                 self._retransmit(channel)
         self._advance(channel)
 
-    def _takes(self, channel: Channel, raw: bytes, message: _Channelled) -> bool:
+    def _takes(self, channel: Channel, raw: bytes, message: Channelled) -> bool:
         """Whether the channel has come further by a message of the peer's."""
         if isinstance(message, messages.ChannelReady) and channel.has_heard(raw):
             # BOLT #2 has it said again on each connection; it is on the disk, and the wallet's.
@@ -257,10 +249,8 @@ class SessionChannels:
 
         To what a peer begins, better a clear word than a peer that waits for a minute.
         """
-        if self._holds_back(type_, raw):
-            return
         self._session.pass_on(type_, memoryview(raw))
-        channel_id = raw[2:34]
+        channel_id = channel_id_in(raw)
         channel = self._by_id.get(channel_id)
         if channel is None:
             self._ask_about(channel_id, raw)
@@ -268,21 +258,18 @@ class SessionChannels:
             self._warned.add(channel)
             self._session.tell(messages.Warning(channel_id=channel_id, data=_LATER).encode())
 
-    def _holds_back(self, type_: int, raw: bytes) -> bool:
-        """Whether a message has to wait until the channels are read from disk."""
-        if self._early is None:
-            return False
-        if len(self._early) >= _MAX_EARLY:
-            self._session.fail("too many messages about channels at once")
-        else:
-            self._early.append((type_, raw))
-        return True
-
     def failed_by_wallet(self, channel_id: bytes) -> None:
         """The wallet said `error` of its own accord."""
+        if self._loading:
+            self._failed_early.add(channel_id)
         channel = self._by_id.get(channel_id)
-        if channel is not None and channel.state in SIGNED:
+        if channel is None:
+            return
+        if channel.state in SIGNED:
             self._end(channel, "this wallet failed it")
+        else:
+            # The peer has its word already.
+            self._drop(channel, [])
 
     def _spent(self, channel: Channel) -> None:
         self._end(channel, "its funding output was spent: it is being closed on the chain")
@@ -298,7 +285,7 @@ class SessionChannels:
             self._remove(channel)
         elif channel.is_nothing_to_accepter:
             self._remove(channel)
-            self._run(partial(self._forget, channel))
+            self._disk.write(partial(self._forget, channel))
         else:
             self._end(channel, f"the peer failed it: {text}")
 
@@ -311,7 +298,9 @@ class SessionChannels:
         if (delegation := self._delegations.get(channel)) is not None:
             delegation.void(reason)
         self._remove(channel)
-        self._run(partial(self._fail, channel, reason))
+        wallet = self._session.inbox.node_id
+        if wallet is not None:
+            self._disk.write(self._book.fail(wallet, self._session.peer.node_id, channel, reason))
 
     def _received_for_nothing(
         self, channel_id: bytes, raw: bytes, message: messages.Message
@@ -359,14 +348,7 @@ class SessionChannels:
     def open(self, raw: bytes) -> None:
         """Offer the peer a channel by the wallet's `open_channel`; raises `RpcError`."""
         session = self._session
-        channel = Channel(Role.OPENER, session.features)
-        try:
-            message = messages.decode(raw)
-            if not isinstance(message, messages.OpenChannel):
-                raise RpcError(ErrorCode.INVALID_PARAMS, f"That is a message {message.NAME}.")
-            channel.send(raw, message)
-        except BoltError as error:
-            raise RpcError(ErrorCode.INVALID_PARAMS, f"That open_channel: {error}.") from None
+        channel = offered(raw, session.features)
         if channel.channel_id in self._by_id or channel.channel_id == ALL_CHANNELS:
             raise RpcError(ErrorCode.INVALID_PARAMS, "This temporary_channel_id is in use.")
         if not self._has_room():
@@ -380,11 +362,11 @@ class SessionChannels:
 
     def _advance(self, channel: Channel) -> None:
         """Ask the wallet for what is next, if it is the wallet's to give."""
-        if channel in self._delegations or channel in self._busy:
+        if self._session.raw or channel in self._delegations or channel in self._busy:
             return
         if channel.needs is Need.ACCEPT_CHANNEL and self._slots.may_use:
             self._busy.add(channel)
-            self._run(partial(self._accept_with_slot, channel))
+            self._disk.read(partial(self._accept_with_slot, channel))
         else:
             self._ask(channel)
 
@@ -403,21 +385,14 @@ class SessionChannels:
         self._session.tell(raw)
 
     def _ask(self, channel: Channel) -> None:
-        question = self._question(channel)
+        if self._session.raw:
+            return
+        broadcast = self._broadcast if self._book.sees(channel) else None
+        question = question_of(channel, broadcast)
         if question is not None:
             self._delegations[channel] = self._session.delegate(
-                question, _unsettled(channel), self._fundings.of(channel), self._over
+                question, unsettled(channel), self._fundings.of(channel), self._over
             )
-
-    def _question(self, channel: Channel) -> Question | None:
-        need = channel.needs
-        if need is None:
-            return None
-        if need is Need.FUNDING_TRANSACTION:
-            return FundingTransactionQuestion(
-                channel, self._broadcast if self._book.sees(channel) else None
-            )
-        return _QUESTIONS[need](channel)
 
     def _broadcast(self, channel: Channel, transaction: bytes) -> None:
         wallet = self._session.inbox.node_id
@@ -529,63 +504,29 @@ class SessionChannels:
     ) -> None:
         """Write the channel to disk; only then tell the peer, and go on."""
 
+        session = self._session
+        wallet = session.inbox.node_id
+        assert wallet is not None  # noqa: S101 - nobody else's answer got us here
+
         async def store() -> None:
-            wallet = self._session.inbox.node_id
-            assert wallet is not None  # noqa: S101 - nobody else's answer got us here
             try:
-                await self._book.save(wallet, self._session.peer.node_id, channel)
+                await self._book.save(wallet, session.peer.node_id, channel)
             finally:
                 self._busy.discard(channel)
-                self._writes -= 1
-                if not self._writes:
-                    self._session.pause_for_disk(paused=False)
+
+        def stored() -> None:
+            if self._by_id.get(channel.channel_id) is not channel:
+                # It failed while it was being written: nothing of it is gone on with.
+                return
             for reply in replies or ():
-                self._session.tell(reply)
-            if not self._session.is_over:
+                session.tell(reply)
+            if not session.is_over:
                 go_on(channel)
 
         self._busy.add(channel)
-        self._writes += 1
-        # One write at a time: who floods waits for the disk, and nobody else does.
-        self._session.pause_for_disk(paused=True)
-        self._run(store)
-
-    async def _fail(self, channel: Channel, reason: str) -> None:
-        wallet = self._session.inbox.node_id
-        if wallet is not None:
-            await self._book.fail(wallet, self._session.peer.node_id, channel, reason)
+        self._disk.write_for_peer(store, stored)
 
     async def _forget(self, channel: Channel) -> None:
         wallet = self._session.inbox.node_id
         if wallet is not None:
             await self._book.forget(wallet, self._session.peer.node_id, channel)
-
-    def _run(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Disk work that nobody waits for; a relay that can't write lets go of the peer."""
-
-        async def run() -> None:
-            try:
-                await work()
-            except (StoreError, BoltError) as error:
-                self._session.say(_log.error, "channel_state_failed", error=str(error))
-                self._session.abort("the relay can't keep its channels' state")
-
-        task = asyncio.create_task(run())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-
-def _channel_id_in(message: _Channelled) -> bytes:
-    if isinstance(message, messages.AcceptChannel | messages.FundingCreated):
-        return message.temporary_channel_id
-    return message.channel_id
-
-
-def _unsettled(channel: Channel) -> list[bytes]:
-    """What the peer said since the wallet last did."""
-    unsettled: list[bytes] = []
-    for entry in reversed(channel.log):
-        if entry.sender is channel.role:
-            break
-        unsettled.insert(0, entry.raw)
-    return unsettled

@@ -25,6 +25,7 @@ class Counters:
     answers_rejected: int = 0
     notifications_dropped: int = 0
     authentications_failed: int = 0
+    requests_malformed: int = 0
     outcomes: dict[DelegationState, int] = field(
         default_factory=lambda: dict.fromkeys(DelegationState, 0)
     )

@@ -44,6 +44,14 @@ class Devices:
             self._of.setdefault(device.wallet, {})[device.device_key] = device
         await self.leases.load()
 
+    def has_any(self, wallet: bytes) -> bool:
+        """Whether this wallet (node id) ever authorised a device."""
+        return wallet in self._of
+
+    def forget(self, wallet: bytes) -> None:
+        """The store has none of this wallet's (node id) any more."""
+        self._of.pop(wallet, None)
+
     def rights_of(self, wallet: bytes, device_key: bytes) -> frozenset[DeviceRight]:
         """What this key may do for this wallet (node id); nothing: it is none of its devices."""
         if device_key == wallet:
@@ -97,14 +105,17 @@ class Devices:
 class Leases:
     """For each channel one device settles: the first that did, until another takes over.
 
-    Only taking over gives a number and is stored. Who was first is forgotten with the process:
-    after a restart any device may be first again, but none goes before one that took over.
+    Only taking over gives a number and is stored, with a stored channel: openings come and go, and
+    cost nothing. Who was first is forgotten with the process: after a restart any device may be
+    first again, but none goes before one that took over.
     """
 
     def __init__(self, store: DeviceStore) -> None:
         self._store = store
         self._first: OrderedDict[LeaseKey, bytes] = OrderedDict()
         self._taken: dict[LeaseKey, StoredLease] = {}
+        #: Likewise, of openings.
+        self._passing: OrderedDict[LeaseKey, StoredLease] = OrderedDict()
 
     async def load(self) -> None:
         for lease in await self._store.leases():
@@ -122,24 +133,33 @@ class Leases:
 
     def holder(self, channel: LeaseKey) -> bytes | None:
         """The device that settles for this channel, if one does."""
-        taken = self._taken.get(channel)
+        taken = self._lease(channel)
         return self._first.get(channel) if taken is None else taken.device_key
+
+    def _lease(self, channel: LeaseKey) -> StoredLease | None:
+        return self._passing.get(channel) or self._taken.get(channel)
 
     def settled(self, channel: LeaseKey, device_key: bytes) -> None:
         """This device's answer was taken."""
-        if channel not in self._taken:
+        if self._lease(channel) is None:
             self._first[channel] = device_key
             if len(self._first) > _MAX_FIRST:
                 self._first.popitem(last=False)
 
-    async def take_over(self, channel: LeaseKey, device_key: bytes) -> int:
-        """From now on it is this device; returns the fencing number, higher than all before."""
-        taken = self._taken.get(channel)
+    async def take_over(self, channel: LeaseKey, device_key: bytes, *, is_stored: bool) -> int:
+        """From now on it is this device; returns the fencing number, higher than all before.
+
+        `is_stored`: whether the channel is.
+        """
+        taken = self._lease(channel)
         fencing = 1 if taken is None else taken.fencing + 1
         lease = StoredLease(*channel, device_key, fencing)
         # Here first: the number is used up, and the former device is out, even if the disk fails.
-        self._taken[channel] = lease
-        await self._store.grant(lease)
+        self._passing[channel] = lease
+        if is_stored:
+            await self.keep(channel)
+        elif len(self._passing) > _MAX_FIRST:
+            self._passing.popitem(last=False)
         _log.info(
             "lease_taken",
             wallet=channel.wallet.hex(),
@@ -157,8 +177,21 @@ class Leases:
         )
         return fencing
 
+    async def keep(self, channel: LeaseKey) -> None:
+        """The channel is stored, and so is its lease, if a device took it over."""
+        if (lease := self._passing.get(channel)) is not None:
+            self._taken[channel] = lease
+            await self._store.grant(lease)
+            if self._passing.get(channel) is lease:
+                del self._passing[channel]
+
+    def drop(self, channel: LeaseKey) -> None:
+        """The opening is no more."""
+        self._passing.pop(channel, None)
+
     async def forget(self, channel: LeaseKey) -> None:
         """The channel is no more."""
+        self._passing.pop(channel, None)
         self._first.pop(channel, None)
         if self._taken.pop(channel, None) is not None:
             await self._store.forget(*channel)

@@ -11,29 +11,38 @@ from lightning_proxy.relay.dial_policy import DialPolicy
 from lightning_proxy.relay.redial import PeerGate
 from lightning_proxy.relay.resolver import Resolver
 from lightning_proxy.relay.settings import DialSettings
+from lightning_proxy.relay.shares import NOBODY, Owner
 from lightning_proxy.rpc import ErrorCode, RpcError
-from lightning_proxy.transport import PeerTransport
+from lightning_proxy.transport import Pace, PeerTransport
 from lightning_proxy.transport.peer import Consumer
 
 
 class Dialler:
     """Resolves, asks the policy, dials that very address. Other networks fit behind `dial`."""
 
-    def __init__(self, settings: DialSettings, policy: DialPolicy, resolver: Resolver) -> None:
+    def __init__(
+        self,
+        settings: DialSettings,
+        policy: DialPolicy,
+        resolver: Resolver,
+        pace: Pace | None = None,
+    ) -> None:
         self._settings = settings
         self._policy = policy
         self._resolver = resolver
-        self._slots = asyncio.Semaphore(settings.max_concurrent)
+        self._pace = pace
         self._gate = PeerGate(settings)
 
-    async def dial(self, peer: NodeAddress, consumer: Consumer) -> PeerTransport:
-        """Connect to `peer`.
+    async def dial(
+        self, peer: NodeAddress, consumer: Consumer, owner: Owner = NOBODY
+    ) -> PeerTransport:
+        """Connect to `peer`, for `owner`.
 
         Raises `RpcError`: address_forbidden, peer_unreachable, peer_timeout, limit.
         """
-        async with self._gate.turn(peer):
+        async with self._gate.turn(peer, owner):
             try:
-                async with asyncio.timeout(self._settings.timeout), self._slots:
+                async with asyncio.timeout(self._settings.timeout):
                     return await self._connect(peer, consumer)
             except TimeoutError:
                 raise RpcError(
@@ -68,7 +77,7 @@ class Dialler:
         source = self._settings.source
         if len(addresses) == 1:
             _, protocol = await loop.create_connection(
-                lambda: PeerTransport(consumer),
+                lambda: PeerTransport(consumer, self._pace),
                 addresses[0],
                 port,
                 local_addr=(source, 0) if source else None,
@@ -83,7 +92,7 @@ class Dialler:
         )
         try:
             _, protocol = await loop.create_connection(
-                lambda: PeerTransport(consumer), sock=connected
+                lambda: PeerTransport(consumer, self._pace), sock=connected
             )
         except BaseException:
             connected.close()

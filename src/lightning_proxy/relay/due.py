@@ -18,12 +18,19 @@ class Due(Generic[T]):
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, thing: T) -> float:
-        """Returns when it is due, by the event loop's clock, which no jump of the wall's moves."""
+        """Returns when it is due, by the event loop's clock, which no jump of the wall's moves.
+
+        Whatever was added before gets all of its time again.
+        """
         loop = asyncio.get_running_loop()
         self._waiting[thing] = due = loop.time() + self.seconds
+        self._waiting.move_to_end(thing)
         if self._timer is None:
             self._timer = loop.call_at(due, self._look)
         return due
+
+    def __contains__(self, thing: T) -> bool:
+        return thing in self._waiting
 
     def discard(self, thing: T) -> None:
         self._waiting.pop(thing, None)

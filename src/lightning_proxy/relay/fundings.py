@@ -86,6 +86,7 @@ class Fundings:
                     channel.funding_created.funding_output_index,
                 )
             self._seen[channel] = FundingSeen(output.confirmations, scid)
+            self._book.seen(self._session.inbox.node_id, channel)
         if output is not None and output.spent:
             self._spent(channel)
         elif channel.state is not ChannelState.READY:

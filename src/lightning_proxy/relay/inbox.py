@@ -2,35 +2,34 @@
 
 import asyncio
 import heapq
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from operator import attrgetter, itemgetter
+from functools import partial
+from operator import itemgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from msgspec import Raw, structs
 
-from lightning_proxy.relay.attention import Attention
+from lightning_proxy.relay.attention import Attention, Listener
 from lightning_proxy.relay.counters import Counters
 from lightning_proxy.relay.delegation import Delegation, DelegationState
 from lightning_proxy.relay.devices import LeaseKey, Leases
 from lightning_proxy.relay.due import Due
 from lightning_proxy.relay.journal import Journal
+from lightning_proxy.relay.notices import Notices, cause_of, size_of
 from lightning_proxy.relay.presence import Presence
 from lightning_proxy.relay.settings import RelaySettings
 from lightning_proxy.relay.wake.waker import Waker
 from lightning_proxy.rpc import (
     MAX_SENTENCE,
-    Closed,
     Delegate,
     ErrorCode,
     LeaseLost,
     Notification,
     PeerMessage,
     RpcError,
-    SessionLost,
-    SlotUsed,
     Voided,
     WakeReason,
 )
@@ -40,24 +39,13 @@ if TYPE_CHECKING:
 
 #: Ids of delegations that are over, kept so that a late answer gets a true error.
 _REMEMBERED = 256
-#: What a queued notification costs beside its message, roughly, in bytes.
-_NOTIFICATION_OVERHEAD = 200
 _NOBODY: Final[frozenset["Socket"]] = frozenset()
 #: What empty inboxes share. Whoever adds puts a container of the inbox's own in its place first;
 #: who forgets to gets an error from these.
-_NOTHING: Final = cast("dict[str, Any]", MappingProxyType({}))
-_EMPTY_QUEUE: Final = cast("deque[Any]", ())
-
-#: What is worth waking a wallet for, and which of its fields the push names.
-_WAKES: Final[dict[type, tuple[WakeReason, Callable[[Any], str]]]] = {
-    PeerMessage: (WakeReason.MESSAGE, attrgetter("session_id")),
-    Closed: (WakeReason.SESSION_LOST, attrgetter("session_id")),
-    SessionLost: (WakeReason.SESSION_LOST, attrgetter("session_id")),
-    SlotUsed: (WakeReason.SLOT_USED, attrgetter("slot_id")),
-}
+_NOTHING: Final = cast("dict[Any, Any]", MappingProxyType({}))
 
 
-class Socket(Protocol):
+class Socket(Listener, Protocol):
     """One of a wallet's sockets, as the inbox sees it; none of its methods waits or raises."""
 
     @property
@@ -66,22 +54,15 @@ class Socket(Protocol):
         ...
 
     @property
-    def can_answer(self) -> bool: ...
+    def can_answer(self) -> bool:
+        """Whether its device sees what is asked, and may answer it."""
+        ...
 
     def delegate(self, envelope: Delegate) -> None: ...
 
     def notify(self, notification: Notification | LeaseLost) -> None: ...
 
     def hang_up(self, reason: str) -> None: ...
-
-    def abort(self, reason: str) -> None: ...
-
-    #: Whether no frame came from it since it was told something; `Attention`'s to set.
-    is_silent: bool
-
-    def probe(self) -> None:
-        """Send a websocket ping."""
-        ...
 
 
 @dataclass(slots=True)
@@ -119,13 +100,10 @@ class Inbox:
     __slots__ = (
         "_attention",
         "_behind",
-        "_messages",
         "_notices",
         "_office",
         "_open",
         "_over",
-        "_queued_bytes",
-        "_silent",
         "node_id",
         "sessions",
         "sockets",
@@ -139,14 +117,11 @@ class Inbox:
         self._office = office
         self._open: dict[str, Delegation] = _NOTHING
         self._over: dict[str, str] = _NOTHING
-        #: What is not acknowledged: peers' messages, which may be dropped, and all the rest.
-        self._messages: deque[PeerMessage] = _EMPTY_QUEUE
-        self._notices: deque[Notification] = _EMPTY_QUEUE
-        self._queued_bytes = 0
+        #: What is not acknowledged.
+        self._notices = Notices()
         self._behind: frozenset[Socket] = _NOBODY
-        #: Those that were spoken to and give no sign of life.
-        self._silent: frozenset[Socket] = _NOBODY
-        self._attention: Attention[Socket] | None = None
+        #: Of those that were spoken to.
+        self._attention: dict[Socket, Attention] = _NOTHING
 
     @property
     def is_idle(self) -> bool:
@@ -156,7 +131,7 @@ class Inbox:
     @property
     def is_empty(self) -> bool:
         """Whether nothing would be lost by forgetting it."""
-        return self.is_idle and not self._messages and not self._notices
+        return self.is_idle and not self._notices
 
     @property
     def is_attended(self) -> bool:
@@ -166,7 +141,7 @@ class Inbox:
     @property
     def queued_bytes(self) -> int:
         """What waits here to be acknowledged."""
-        return self._queued_bytes
+        return self._notices.size
 
     @property
     def delegations(self) -> Iterable[Delegation]:
@@ -186,45 +161,39 @@ class Inbox:
     def attach(self, socket: Socket) -> None:
         """A socket of the wallet's came: it gets what waits, in the order in which it came."""
         self.sockets = (*self.sockets, socket)
-        if socket.can_answer:
-            self._attended()
         asked = ((each.position, each) for each in self._open.values())
-        told = ((each.position, each) for each in self._waiting())
+        told = ((each.position, each) for each in self._notices)
         for _, waiting in heapq.merge(asked, told, key=itemgetter(0)):
             if isinstance(waiting, Delegation):
                 waiting.was_delivered = True
                 socket.delegate(waiting.envelope)
             else:
                 socket.notify(waiting)
+        if socket.can_answer:
+            self._is_there(socket)
 
     def detach(self, socket: Socket) -> None:
         self.sockets = tuple(other for other in self.sockets if other is not socket)
         self.set_behind(socket, behind=False)
-        self._silent -= {socket}
-        if self._attention is not None and not self.sockets:
-            self._attention.close()
-            self._attention = None
+        if socket in self._attention:
+            self._attention.pop(socket).close()
         if socket.can_answer and not self.is_attended:
             # It may be that nobody read what was sent last.
             self._unattended()
 
-    def heard(self, socket: Socket) -> None:
-        """A frame came from this socket: if it was taken for dead, it isn't."""
-        if socket in self._silent:
-            self._silent -= {socket}
-            self._attended()
+    def heard(self, socket: Socket, pong: bytes | None = None) -> None:
+        """A frame came from this socket; `pong`: what the pong bears that it was."""
+        if socket in self._attention:
+            self._attention[socket].heard(pong)
 
     def unanswered(self, delegation: Delegation) -> None:
         """A device is there, and says nothing: its owner may not be looking."""
         self._wake(WakeReason.DELEGATION, delegation.id, delegation.due)
 
     def wake(self) -> None:
-        """Wake the wallet for all that waits here, if anything does."""
-        for delegation in self._open.values():
-            self._wake(WakeReason.DELEGATION, delegation.id, delegation.due)
-        for queue in (self._notices, self._messages):
-            if queue:
-                self._wake_for(queue[-1])
+        """Wake the wallet for what waits here, if anything does: a push names the most urgent."""
+        if (reason := self._reason_to_come()) is not None:
+            self._wake(*reason)
 
     def set_behind(self, socket: Socket, *, behind: bool) -> None:
         """A socket can't keep up, or can again: meanwhile the wallet's peers are not read."""
@@ -234,9 +203,8 @@ class Inbox:
 
     def acknowledge(self, position: int) -> None:
         """The wallet has all notifications up to this position."""
-        for queue in (self._messages, self._notices):
-            while queue and queue[0].position <= position:
-                self._drop(queue)
+        for notification in self._notices.take_until(position):
+            self._drop(notification)
 
     def answer(self, socket: Socket, delegation_id: str, answer: Raw) -> None:
         """Settle one of this wallet's delegations; raises `RpcError` if that can't be."""
@@ -256,6 +224,10 @@ class Inbox:
         delegation = self._find(delegation_id)
         try:
             self._check_lease(socket, delegation)
+            if delegation.question.refused_by_node_only and socket.device_key != self.node_id:
+                raise RpcError(
+                    ErrorCode.FORBIDDEN, "Only the wallet's node key may deny that channel."
+                )
         except RpcError:
             self._office.counters.answers_rejected += 1
             raise
@@ -355,12 +327,12 @@ class Inbox:
         for socket in self.sockets:
             socket.notify(notification)
         self._trim()
-        if not wakes or type(notification) not in _WAKES:
+        if not wakes or (cause := cause_of(notification)) is None:
             return
         if self.is_attended:
             self._said()
             return
-        self._wake_for(notification)
+        self._wake(*cause)
         if isinstance(notification, PeerMessage):
             self._needed_by(notification.session_id)
 
@@ -386,48 +358,64 @@ class Inbox:
         """All that waits here, in order; then nothing does any more."""
         delegations = list(self._open.values())
         self._open = _NOTHING
-        notifications = list(self._waiting())
-        for queue in (self._messages, self._notices):
-            while queue:
-                self._drop(queue)
+        notifications = list(self._notices)
+        for notification in self._notices.take_until(sys.maxsize):
+            self._drop(notification)
         return delegations, notifications
 
     def waits_for(self, session: "Session") -> bool:
         """Whether a device is needed for what came on this session."""
         return not self.is_attended and (
             any(each.session_id == session.id for each in self._open.values())
-            or any(each.session_id == session.id for each in self._messages)
+            or any(each.session_id == session.id for each in self._notices.messages)
         )
 
     # ---- who is there ----
 
     def _listeners(self) -> Iterator[Socket]:
-        return (each for each in self.sockets if each.can_answer and each not in self._silent)
+        for socket in self.sockets:
+            attention = self._attention.get(socket)
+            if socket.can_answer and not (attention and attention.is_silent):
+                yield socket
 
     def _said(self) -> None:
         """Something was said to devices that seem to be there."""
-        if self._attention is None:
-            seconds = self._office.settings.wallet_pong_timeout
-            self._attention = Attention(self._listeners, seconds, self._went_silent)
-        self._attention.said()
+        for socket in self._listeners():
+            self._said_to(socket)
 
-    def _went_silent(self, sockets: Collection[Socket]) -> None:
-        self._silent |= frozenset(sockets)
-        loop = asyncio.get_running_loop()
-        for socket in sockets:
-            loop.call_later(self._office.settings.wallet_answer_timeout, self._give_up, socket)
-        if not self.is_attended:
+    def _said_to(self, socket: Socket) -> None:
+        if not self._attention:
+            self._attention = {}
+        if socket not in self._attention:
+            settings = self._office.settings
+            self._attention[socket] = Attention(
+                socket,
+                settings.wallet_pong_timeout,
+                settings.wallet_answer_timeout,
+                partial(self._changed, socket),
+            )
+        self._attention[socket].said()
+
+    def _changed(self, socket: Socket) -> None:
+        """It fell silent, or gave a sign of life again."""
+        if not self._attention[socket].is_silent:
+            self._is_there(socket)
+        elif not self.is_attended:
             self._unattended()
 
-    def _give_up(self, socket: Socket) -> None:
-        if socket in self._silent:
-            socket.abort("it answers no ping")
-
-    def _attended(self) -> None:
-        if self.node_id is not None:
-            self._office.waker.came(self.node_id)
-            for presence in self._presences():
-                presence.attended()
+    def _is_there(self, socket: Socket) -> None:
+        """A device that can answer came, or came back: it was told all that waits, and may fall
+        asleep before it reads that.
+        """
+        if self.node_id is None:
+            return
+        self._office.waker.came(self.node_id)
+        for presence in self._presences():
+            presence.attended()
+        for delegation in self._open.values():
+            self._office.unanswered.add((self, delegation))
+        if self._open or self._notices.reasons():
+            self._said_to(socket)
 
     def _unattended(self) -> None:
         self.wake()
@@ -435,17 +423,18 @@ class Inbox:
             presence.unattended()
             presence.needed()
 
-    def _reason_to_come(self) -> tuple[WakeReason, str, float | None] | None:
-        """What else a wallet that is away is wanted for."""
-        if self.is_attended:
-            return None
+    def _reasons(self) -> Iterator[tuple[WakeReason, str, float | None]]:
+        """What the wallet is wanted for beyond what the devices that are there may yet answer."""
+        is_attended = self.is_attended
         for delegation in self._open.values():
-            return WakeReason.DELEGATION, delegation.id, delegation.due
-        for queue in (self._notices, self._messages):
-            if queue and (cause := _WAKES.get(type(queue[-1]))) is not None:
-                reason, id_of = cause
-                return reason, id_of(queue[-1]), None
-        return None
+            if not (is_attended and (self, delegation) in self._office.unanswered):
+                yield WakeReason.DELEGATION, delegation.id, delegation.due
+        if not is_attended:
+            for reason, opaque_id in self._notices.reasons():
+                yield reason, opaque_id, None
+
+    def _reason_to_come(self) -> tuple[WakeReason, str, float | None] | None:
+        return next(self._reasons(), None)
 
     # ---- inside ----
 
@@ -457,71 +446,30 @@ class Inbox:
         if session is not None and session.presence is not None:
             session.presence.needed()
 
-    def _waiting(self) -> Iterator[Notification]:
-        return heapq.merge(self._messages, self._notices, key=attrgetter("position"))
-
     def _enqueue(self, notification: Notification) -> None:
-        if isinstance(notification, PeerMessage):
-            if not self._messages:
-                self._messages = deque()
-            self._messages.append(notification)
-        else:
-            if not self._notices:
-                self._notices = deque()
-            self._notices.append(notification)
-        size = _size_of(notification)
-        self._queued_bytes += size
-        self._office.queued_bytes += size
+        self._notices.add(notification)
+        self._office.queued_bytes += size_of(notification)
 
     def _trim(self) -> None:
-        """Where too much waits, the oldest messages go, then the oldest notices.
-
-        Never delegations, nor what tells of a used key slot: both have caps of their own.
-        """
-        while self._is_full() and self._messages:
-            self._drop(self._messages)
+        """Where too much waits, what can be spared goes; never delegations, which have a cap."""
+        while self._is_full() and (spared := self._notices.spare()) is not None:
+            self._drop(spared)
             self._office.counters.notifications_dropped += 1
-        kept: list[Notification] = []
-        while self._is_full() and self._notices:
-            if isinstance(self._notices[0], SlotUsed):
-                kept.append(self._notices.popleft())
-            else:
-                self._drop(self._notices)
-                self._office.counters.notifications_dropped += 1
-        if kept:
-            self._notices.extendleft(reversed(kept))
 
     def _is_full(self) -> bool:
         settings = self._office.settings
         return (
-            self._queued_bytes > settings.max_queued_bytes_per_wallet
+            self._notices.size > settings.max_queued_bytes_per_wallet
             or self._office.queued_bytes > settings.max_queued_bytes
         )
 
-    def _drop(self, queue: deque[Any]) -> None:
-        notification: Notification = queue.popleft()
-        size = _size_of(notification)
-        self._queued_bytes -= size
-        self._office.queued_bytes -= size
+    def _drop(self, notification: Notification) -> None:
+        """It was taken out."""
+        self._office.queued_bytes -= size_of(notification)
         if self.node_id is not None:
             self._office.journal.acknowledged(self.node_id, notification.position)
-
-    def _wake_for(self, notification: Notification) -> None:
-        cause = _WAKES.get(type(notification))
-        if cause is not None:
-            reason, id_of = cause
-            self._wake(reason, id_of(notification))
 
     def _wake(self, reason: WakeReason, opaque_id: str, due: float | None = None) -> None:
         if self.node_id is not None:
             self._office.journal.soon()
             self._office.waker.wake(self.node_id, reason, opaque_id, due)
-
-
-def _size_of(notification: Notification) -> int:
-    match notification:
-        case PeerMessage(message=message):
-            return _NOTIFICATION_OVERHEAD + len(message)
-        case SlotUsed(open_channel=offered, accept_channel=accepted):
-            return _NOTIFICATION_OVERHEAD + len(offered) + len(accepted)
-    return _NOTIFICATION_OVERHEAD

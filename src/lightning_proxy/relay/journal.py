@@ -10,7 +10,7 @@ import structlog
 
 from lightning_proxy.relay.store import StoreError
 from lightning_proxy.relay.store.inbox import Changes, Held, InboxStore
-from lightning_proxy.rpc import Delegate, Notification, SlotUsed
+from lightning_proxy.rpc import Delegate, FundingRefused, Notification, SlotUsed
 
 _log = structlog.get_logger()
 
@@ -96,6 +96,8 @@ class Journal:
         self._pending.notifications[wallet, notification.position] = notification
         if isinstance(notification, SlotUsed):
             self._pending.reported.add((wallet, notification.slot_id))
+        elif isinstance(notification, FundingRefused) and notification.final:
+            self._pending.given_up.add((wallet, bytes.fromhex(notification.channel_id)))
         self._changed()
 
     def acknowledged(self, wallet: bytes, position: int) -> None:

@@ -40,6 +40,8 @@ class Question:
     """
 
     kind: ClassVar[DelegationKind]
+    #: Whether a no is the node key's alone to say, and no device's.
+    refused_by_node_only: ClassVar[bool] = False
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
@@ -216,6 +218,8 @@ class UnknownChannelQuestion(Question):
     """On a message about a channel that this relay has never heard of, or has lost."""
 
     kind = DelegationKind.UNKNOWN_CHANNEL
+    #: It may cost a channel that another device opened, of which this one's record has nothing.
+    refused_by_node_only = True
 
     def __init__(self, channel_id: bytes) -> None:
         # There is no channel to say anything on.

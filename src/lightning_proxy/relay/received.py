@@ -7,9 +7,8 @@ import structlog
 
 from lightning_proxy.bolt import messages
 from lightning_proxy.bolt.errors import BoltError
-from lightning_proxy.relay import channels, gossip
+from lightning_proxy.relay import channel_messages, gossip
 from lightning_proxy.relay.questions import ALL_CHANNELS
-from lightning_proxy.relay.text import printable
 
 if TYPE_CHECKING:
     from lightning_proxy.relay.session import Session
@@ -37,9 +36,9 @@ def received_other(session: "Session", type: int, view: memoryview) -> None:
 def received_error(session: "Session", type: int, view: memoryview) -> None:
     """Record an `error` or a `warning`, show it to the wallet, and do what BOLT #1 says."""
     error = cast("messages.Error | messages.Warning | None", session.decode(messages.Message, view))
-    if error is None:
+    if error is None or (error.channel_id != ALL_CHANNELS and _holds_back(session, type, view)):
         return
-    text = printable(error.data.decode("latin-1"))
+    text = channel_messages.text_of(error)
     session.errors_received += 1
     # A peer must not be able to fill the operator's disk.
     log = _log.info if session.errors_received <= _ERRORS_LOGGED else _log.debug
@@ -91,13 +90,14 @@ def received_open_channel(session: "Session", type: int, view: memoryview) -> No
 
 def received_for_channel(session: "Session", type: int, view: memoryview) -> None:
     message = session.decode(messages.Message, view)
-    if message is not None:
+    if message is not None and not _holds_back(session, type, view):
         session.channels.received(type, bytes(view), message)
 
 
 def received_for_signed(session: "Session", type: int, view: memoryview) -> None:
     """Payments and closing are the wallet's alone as yet."""
-    if session.decode(messages.Message, view) is not None:
+    message = session.decode(messages.Message, view)
+    if message is not None and not _holds_back(session, type, view):
         session.channels.received_signed(type, bytes(view))
 
 
@@ -106,6 +106,12 @@ def received_open_channel2(session: "Session", type: int, view: memoryview) -> N
     open_channel = session.decode(messages.OpenChannel2, view)
     if open_channel is not None:
         session.fail_channel(open_channel.temporary_channel_id, "dual funding is not supported")
+
+
+def _holds_back(session: "Session", type: int, view: memoryview) -> bool:
+    """Whether nobody can judge this message yet: it is kept until then."""
+    own = session.channels if session.inbox.node_id is None else session.own_channels
+    return own is not None and own.holds_back(type, bytes(view))
 
 
 def _pass_on(session: "Session", type: int, view: memoryview) -> None:
@@ -128,8 +134,8 @@ UNLESS_RAW: Final[dict[int, Handler]] = {
     **dict.fromkeys(gossip.GOSSIP_TYPES, received_gossip),
     **dict.fromkeys(gossip.QUERY_TYPES, received_query),
     messages.OpenChannel.TYPE: received_open_channel,
-    **dict.fromkeys(channels.SIGNED_TYPES, received_for_signed),
-    **dict.fromkeys(channels.TYPES, received_for_channel),
+    **dict.fromkeys(channel_messages.SIGNED_TYPES, received_for_signed),
+    **dict.fromkeys(channel_messages.TYPES, received_for_channel),
     messages.OpenChannel2.TYPE: received_open_channel2,
     # Peer storage is a feature that the relay never offers.
     messages.PeerStorage.TYPE: received_other,

@@ -9,64 +9,78 @@ from typing import Final
 
 from lightning_proxy.bolt.address import NodeAddress
 from lightning_proxy.relay.settings import DialSettings
+from lightning_proxy.relay.shares import NOBODY, Owner, Places
 from lightning_proxy.rpc import ErrorCode, RpcError
 
 #: Peers that are remembered; of more, those are forgotten that were dialled longest ago.
 _MAX_PEERS: Final = 20_000
-#: Who is sent away because others are dialling comes back after this long, in seconds, and a bit.
-_QUEUE_RETRY: Final = 2.0
 
 
 class _Peer:
-    __slots__ = ("failures", "probing", "slots", "until", "waiting")
+    __slots__ = ("failures", "places", "probing", "until")
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, places: Places) -> None:
         self.failures = 0
         #: Loop time before which it is not dialled again.
         self.until = 0.0
         #: Whether the one dial is under way that finds out whether it is back.
         self.probing = False
-        self.slots = asyncio.Semaphore(slots)
-        self.waiting = 0
+        self.places = places
 
 
 class PeerGate:
-    """Asked before every dial, by the peer's node id and address.
+    """Asked before every dial, by the peer's node id and address: whose turn it is.
 
-    Only what happens below BOLT 8 counts as a failure: a wallet that sends a peer garbage must not
-    keep other wallets from it.
+    Only what happens below BOLT 8, and once the dial began, counts as a failure: neither a wallet
+    that sends a peer garbage nor wallets that keep the relay busy must keep others from it.
     """
 
     def __init__(self, settings: DialSettings) -> None:
         self._settings = settings
+        self._places = Places(settings.max_concurrent, settings.max_waiting, settings.timeout)
         self._peers: OrderedDict[NodeAddress, _Peer] = OrderedDict()
 
     @asynccontextmanager
-    async def turn(self, address: NodeAddress) -> AsyncIterator[None]:
-        """Dial inside; an `RpcError` from there counts as a failure.
+    async def turn(self, address: NodeAddress, owner: Owner = NOBODY) -> AsyncIterator[None]:
+        """Dial inside; an `RpcError` from there, but for `limit`, counts as a failure.
 
         Raises `RpcError` (peer_unreachable, limit), which says when to try again.
         """
         peer = self._peer(address)
         self._check(address, peer)
-        peer.probing = peer.failures > 0
-        peer.waiting += 1
-        try:
-            async with peer.slots:
+        async with peer.places.place(owner), self._places.place(owner):
+            # While this one waited, others may have found out.
+            self._check(address, peer)
+            async with self._attempt(peer):
                 yield
-        except RpcError:
-            self._failed(peer)
+
+    @asynccontextmanager
+    async def _attempt(self, peer: _Peer) -> AsyncIterator[None]:
+        probes = peer.failures > 0
+        peer.probing |= probes
+        try:
+            yield
+        except RpcError as error:
+            if error.error is not ErrorCode.LIMIT:
+                self._failed(peer)
             raise
         else:
             peer.failures = 0
         finally:
-            peer.waiting -= 1
-            peer.probing = False
+            if probes:
+                peer.probing = False
 
     def _peer(self, address: NodeAddress) -> _Peer:
         peer = self._peers.get(address)
         if peer is None:
-            peer = self._peers[address] = _Peer(self._settings.max_concurrent_per_peer)
+            settings = self._settings
+            peer = self._peers[address] = _Peer(
+                Places(
+                    settings.max_concurrent_per_peer,
+                    settings.max_waiting_per_peer,
+                    settings.timeout,
+                )
+            )
         self._peers.move_to_end(address)
         if len(self._peers) > _MAX_PEERS:
             self._peers.popitem(last=False)
@@ -80,12 +94,6 @@ class PeerGate:
                 ErrorCode.PEER_UNREACHABLE,
                 f"{address.host} could not be reached a moment ago; try again later.",
                 retry_after=_spread(left),
-            )
-        if peer.waiting >= self._settings.max_waiting_per_peer:
-            raise RpcError(
-                ErrorCode.LIMIT,
-                f"Many wallets are being connected to {address.host}; try again in a moment.",
-                retry_after=_spread(_QUEUE_RETRY),
             )
 
     def _failed(self, peer: _Peer) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack
 from typing import Final, Self
 
@@ -10,11 +12,12 @@ import structlog
 
 from lightning_proxy.bolt.address import parse
 from lightning_proxy.bolt.chains import CHAIN_HASHES
+from lightning_proxy.bolt.channel import ChannelState
 from lightning_proxy.bolt.errors import AddressError
 from lightning_proxy.bolt.features import DEFAULT_FEATURES
 from lightning_proxy.bolt.messages import Init
 from lightning_proxy.chain import ChainSource, open_source
-from lightning_proxy.relay.book import ChannelBook
+from lightning_proxy.relay.book import SIGNED, ChannelBook
 from lightning_proxy.relay.counters import Counters
 from lightning_proxy.relay.delegation import Deadlines
 from lightning_proxy.relay.devices import Devices, LeaseKey
@@ -27,9 +30,11 @@ from lightning_proxy.relay.own_init import OwnInit
 from lightning_proxy.relay.resolver import Resolver
 from lightning_proxy.relay.session import Session
 from lightning_proxy.relay.settings import RelaySettings
+from lightning_proxy.relay.shares import NOBODY, Owner, Shares
 from lightning_proxy.relay.slots import Slots
 from lightning_proxy.relay.store import IN_MEMORY, Database, StoreError
 from lightning_proxy.relay.store.inbox import InboxStore
+from lightning_proxy.relay.strangers import Strangers
 from lightning_proxy.relay.wake.waker import Waker
 from lightning_proxy.rpc import (
     ChannelInfo,
@@ -41,12 +46,19 @@ from lightning_proxy.rpc import (
     RpcError,
     SessionInfo,
 )
-from lightning_proxy.transport import CipherState
+from lightning_proxy.transport import CipherState, Pace
+from lightning_proxy.transport.handshake import HandshakeError, check_act_one
 
 _log = structlog.get_logger()
 
 #: Read from the disk in one go: a page of a hundred, and whether there is another.
 _CHANNELS_AT_ONCE: Final = 101
+#: The states of a channel that is not stored yet.
+_OPENING: Final = frozenset(set(ChannelState) - SIGNED)
+#: Within the time that a session without a wallet has.
+_AGE_LOOKS: Final = 100
+#: Seconds after which a network may ask again for a session more.
+_RETRY: Final = 60.0
 
 
 class Relay:
@@ -56,20 +68,24 @@ class Relay:
     for a session of somebody else's.
     """
 
-    def __init__(self, settings: RelaySettings, *, on_loopback: bool) -> None:
+    def __init__(self, settings: RelaySettings, *, is_local: bool) -> None:
         self.settings = settings
         self.counters = Counters()
-        policy = DialPolicy(settings.dial, relay_on_loopback=on_loopback)
+        policy = DialPolicy(settings.dial, relay_is_local=is_local)
         self._resolver = Resolver()
-        self._dialler = Dialler(settings.dial, policy, self._resolver)
+        pace = Pace(settings.bytes_per_session, settings.bytes_per_session_burst)
+        self._dialler = Dialler(settings.dial, policy, self._resolver, pace)
         self._deadlines = {kind: Deadlines(settings.deadline_of(kind)) for kind in DelegationKind}
         self._database = Database(settings.store or IN_MEMORY)
         self.devices = Devices(self._database, settings.max_devices_per_wallet)
         self.waker = Waker(settings.wake, policy, self._resolver, self._database)
+        self.strangers = Strangers(
+            self._database, settings.forget_strangers_after, self._here, self._forget_strangers
+        )
         self._sessions: dict[str, Session] = {}
         self._inboxes: dict[bytes, Inbox] = {}
         self._forgetting: dict[bytes, asyncio.TimerHandle] = {}
-        self._unadopted = 0
+        self._unadopted = Shares()
         self._shutting_down = False
         self._emptied = asyncio.Event()
         # One bound method for all sessions, which keep it.
@@ -107,6 +123,8 @@ class Relay:
                 )
             )
             stack.push_async_callback(_cancel, keepalive)
+            stack.push_async_callback(_cancel, asyncio.create_task(self._end_unadopted()))
+            stack.push_async_callback(_cancel, asyncio.create_task(self.strangers.run()))
             stack.push_async_callback(self._close_sessions)
             # Left first: what was held when the relay went is what the next run reports as lost.
             await stack.enter_async_context(self.journal)
@@ -186,6 +204,29 @@ class Relay:
         """A fresh inbox for one session made over REST."""
         return self._new_inbox(None)
 
+    def _here(self) -> set[bytes]:
+        return {node_id for node_id, inbox in self._inboxes.items() if not inbox.is_idle}
+
+    def _forget_strangers(self, node_ids: Iterable[bytes]) -> None:
+        """The disk has nothing of theirs any more."""
+        for node_id in node_ids:
+            self.waker.forget(node_id)
+            self.slots.forget(node_id)
+            self.devices.forget(node_id)
+            if (inbox := self._inboxes.get(node_id)) is not None:
+                inbox.hand_over()
+                self.forget_if_idle(inbox)
+
+    def knows(self, node_id: bytes) -> bool:
+        """Whether this wallet has anything here."""
+        return (
+            node_id in self._inboxes
+            or self._book.has_any(node_id)
+            or self.slots.has_any(node_id)
+            or self.devices.has_any(node_id)
+            or bool(self.waker.targets(node_id))
+        )
+
     @property
     def identity(self) -> str:
         """Of the inboxes: as long as their database lives."""
@@ -221,8 +262,12 @@ class Relay:
 
     # ---- sessions ----
 
-    async def connect(self, inbox: Inbox, peer: str, act_one: bytes) -> tuple[Session, bytes]:
+    async def connect(
+        self, inbox: Inbox, peer: str, act_one: bytes, owner: Owner = NOBODY
+    ) -> tuple[Session, bytes]:
         """Dial a peer ("pubkey@host:port") for a wallet; returns the session and act two.
+
+        `owner` is whose share of dials and sessions it takes.
 
         Raises `RpcError`: invalid_params, limit, address_forbidden, peer_*, shutting_down.
         """
@@ -230,7 +275,12 @@ class Relay:
             address = parse(peer)
         except AddressError as error:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"The peer's address: {error}.") from None
-        self._check_room(inbox)
+        try:
+            # Whoever listens there hears BOLT 8, and nothing else that a wallet may think of.
+            check_act_one(act_one)
+        except HandshakeError as error:
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"Act one is none: {error}.") from None
+        self._check_room(inbox, owner)
         session = Session(
             address,
             inbox,
@@ -242,8 +292,10 @@ class Relay:
         )
         self._sessions[session.id] = session
         inbox.add(session)
-        self._unadopted += inbox.node_id is None
-        return session, await session.dial(self._dialler, act_one)
+        if inbox.node_id is None:
+            session.network = sys.intern(owner.network)
+            self._unadopted.change(Owner(session.network), 1)
+        return session, await session.dial(self._dialler, act_one, owner)
 
     async def handshake(
         self,
@@ -293,7 +345,7 @@ class Relay:
             session = self.find_unadopted(session_id)
             self._check_wallets_room(inbox)
             inbox.adopt(session)
-            self._unadopted -= 1
+            self._unadopted.change(Owner(session.network), -1)
             await self._hold(session)
         return self.find(inbox, session_id).describe()
 
@@ -311,7 +363,9 @@ class Relay:
         temporary_id = bytes.fromhex(info.temporary_channel_id)
         channel = LeaseKey(inbox.node_id, bytes.fromhex(info.peer), temporary_id)
         former = self.devices.leases.holder(channel)
-        fencing = await self.devices.leases.take_over(channel, device_key)
+        fencing = await self.devices.leases.take_over(
+            channel, device_key, is_stored=info.state not in _OPENING
+        )
         for socket in inbox.sockets:
             if socket.device_key == former != device_key:
                 socket.notify(LeaseLost(info.temporary_channel_id, fencing))
@@ -360,18 +414,51 @@ class Relay:
     def _new_inbox(self, node_id: bytes | None) -> Inbox:
         return Inbox(node_id, self._office)
 
-    def _check_room(self, inbox: Inbox) -> None:
+    def _check_room(self, inbox: Inbox, owner: Owner) -> None:
         if self._shutting_down:
             raise RpcError(ErrorCode.SHUTTING_DOWN, "This relay is shutting down; try again later.")
         if len(self._sessions) >= self.settings.max_sessions:
             raise RpcError(ErrorCode.LIMIT, "This relay holds all the sessions it can.")
         if inbox.node_id is not None:
             self._check_wallets_room(inbox)
-        elif self._unadopted >= self.settings.max_unadopted_sessions:
+        else:
+            self._check_unadopted(Owner(owner.network))
+
+    def _check_unadopted(self, owner: Owner) -> None:
+        """Of too many sessions that no wallet has, one goes: of the network that has most."""
+        settings = self.settings
+        network, _ = self._unadopted.of(owner)
+        if owner.network and network >= settings.max_unadopted_sessions_per_network:
+            raise RpcError(
+                ErrorCode.LIMIT,
+                "Your network has all the REST sessions it may; authenticate over the websocket.",
+                retry_after=_RETRY,
+            )
+        if self._unadopted.total < settings.max_unadopted_sessions:
+            return
+        largest = self._unadopted.pays(owner)
+        if largest == owner:
             raise RpcError(
                 ErrorCode.LIMIT,
                 "This relay holds all the REST sessions it can; authenticate over the websocket.",
+                retry_after=_RETRY,
             )
+        for session in self._sessions.values():
+            if session.inbox.node_id is None and session.network == largest.network:
+                session.abort("its network has most of the REST sessions, and there are too many")
+                return
+
+    async def _end_unadopted(self) -> None:
+        """Sessions that no wallet adopts end, for ever."""
+        while True:
+            await asyncio.sleep(self.settings.unadopted_for / _AGE_LOOKS)
+            before = time.time() - self.settings.unadopted_for
+            for session in list(self._sessions.values()):
+                # In the order in which they were made.
+                if session.created > before:
+                    break
+                if session.inbox.node_id is None:
+                    session.close("no wallet adopted it in time")
 
     def _check_wallets_room(self, inbox: Inbox) -> None:
         if len(inbox.sessions) >= self.settings.max_sessions_per_wallet:
@@ -385,7 +472,7 @@ class Relay:
         self.journal.ended(session.id)
         session.inbox.remove(session)
         if session.inbox.node_id is None:
-            self._unadopted -= 1
+            self._unadopted.change(Owner(session.network), -1)
             # Nobody will ever come for what waited there; its bytes are others' to use.
             session.inbox.hand_over()
         self.forget_if_idle(session.inbox)

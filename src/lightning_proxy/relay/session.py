@@ -26,6 +26,7 @@ from lightning_proxy.relay.own_init import OwnInit
 from lightning_proxy.relay.presence import Presence
 from lightning_proxy.relay.questions import ALL_CHANNELS, Question, channel_error
 from lightning_proxy.relay.settings import RelaySettings
+from lightning_proxy.relay.shares import Owner
 from lightning_proxy.relay.text import printable
 from lightning_proxy.rpc import (
     MAX_SENTENCE,
@@ -42,7 +43,12 @@ from lightning_proxy.rpc import (
     SetPresence,
 )
 from lightning_proxy.transport import CipherState, PeerTransport, SendQueueFull
-from lightning_proxy.transport.handshake import ACT_TWO_SIZE
+from lightning_proxy.transport.handshake import (
+    ACT_TWO_SIZE,
+    HandshakeError,
+    check_act_three,
+    check_act_two,
+)
 
 _log = structlog.get_logger()
 
@@ -84,6 +90,7 @@ class Session:
         "gossip_dropped",
         "id",
         "inbox",
+        "network",
         "peer",
         "peer_init",
         "pinged_at",
@@ -108,6 +115,8 @@ class Session:
         self.id = secrets.token_hex(16)
         self.peer = peer
         self.inbox = inbox
+        #: Whose share of sessions without a wallet it takes; interned, as they are many.
+        self.network = ""
         self.created = time.time()
         self.sequence = 0
         self.raw = False
@@ -164,15 +173,16 @@ class Session:
 
     # ---- the handshake ----
 
-    async def dial(self, dialler: Dialler, act_one: bytes) -> bytes:
+    async def dial(self, dialler: Dialler, act_one: bytes, owner: Owner) -> bytes:
         """Connect, pass act one on, return act two; raises `RpcError`, and then it is over."""
         self.counters.dials += 1
         try:
-            self._transport = transport = await dialler.dial(self.peer, self)
+            self._transport = transport = await dialler.dial(self.peer, self, owner)
             transport.write_raw(act_one)
             self.say(_log.debug, "act_one", size=len(act_one))
             async with asyncio.timeout(self.settings.dial.act_two_timeout):
                 act_two: bytes = await transport.receive_exactly(ACT_TWO_SIZE)
+            check_act_two(act_two)
         except BaseException as error:
             self.counters.dials_failed += 1
             self.abort("the peer gave no act two")
@@ -184,6 +194,11 @@ class Session:
                 case ConnectionError():
                     raise RpcError(
                         ErrorCode.PEER_FAILED, f"The peer gave no act two: {error}."
+                    ) from None
+                case HandshakeError():
+                    # Nothing more about it: it may be another service's greeting.
+                    raise RpcError(
+                        ErrorCode.PEER_FAILED, "What answers there is no Lightning node."
                     ) from None
                 case _:
                     raise
@@ -198,8 +213,12 @@ class Session:
     ) -> bytes:
         """Send act three and `init`, return the peer's `init`.
 
-        Raises `RpcError`: session_state, peer_failed, peer_timeout.
+        Raises `RpcError`: invalid_params, session_state, peer_failed, peer_timeout.
         """
+        try:
+            check_act_three(act_three)
+        except HandshakeError as error:
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"Act three is none: {error}.") from None
         if self.state is not SessionState.HANDSHAKE or self._transport is None:
             raise RpcError(ErrorCode.SESSION_STATE, "This session has no act three to wait for.")
         transport = self.transport
@@ -281,8 +300,11 @@ class Session:
 
     def subscribe(self, raw: bool, short_channel_ids: frozenset[int]) -> None:
         """Turn raw messages on or off; name the channels whose updates the wallet wants."""
-        self.raw = raw
         self.short_channel_ids = short_channel_ids
+        if raw is not self.raw:
+            self.raw = raw
+            if self._channels is not None:
+                self._channels.set_raw(raw=raw)
 
     def set_presence(self, wanted: SetPresence) -> None:
         """What to do with this session while the wallet is away."""
@@ -323,7 +345,9 @@ class Session:
             )
         if self._channels is not None:
             self._channels.disconnected(reason)
-        self.say(_log.info, "session_closed", reason=reason)
+        # Dials that come to nothing are counted: strangers must not fill the operator's disk.
+        log = _log.debug if self.peer_init is None else _log.info
+        self.say(log, "session_closed", reason=reason)
         wakes = True
         if self.presence is not None:
             self.presence.attended()
@@ -370,7 +394,7 @@ class Session:
         transport = self._transport
         if transport is None or self.state is not SessionState.READY or transport.is_closing:
             return
-        if self._paused:
+        if self._paused or transport.is_behind:
             # Its pong may be there, and it is us who don't read.
             self.pinged_at = now
         elif self.pinged_at is None or not transport.awaiting_pong:
@@ -415,12 +439,12 @@ class Session:
     def resume_channels(self) -> None:
         """The connection is ready and its wallet known: go on with their channels, if any."""
         wallet = self.inbox.node_id
-        if (
-            wallet is not None
-            and self.state is SessionState.READY
-            and self._book.has(wallet, self.peer.node_id)
-        ):
+        if wallet is None or self.state is not SessionState.READY:
+            return
+        if self._book.has(wallet, self.peer.node_id):
             self.channels.load(wallet)
+        elif self._channels is not None:
+            self._channels.judge_early()
 
     def delegate(
         self,

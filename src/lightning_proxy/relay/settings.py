@@ -13,7 +13,7 @@ Bytes = Annotated[int, Meta(ge=65_536, le=1 << 30)]
 
 #: During an opening eclair waits 60 s for a message, lnd 10 minutes; Electrum's 20 s would leave a
 #: person no time to decide, and a peer that goes earlier voids the delegation anyway. What no peer
-#: waits for has time: a funding transaction that a person signs, and `channel_ready`.
+#: waits for has time: a funding transaction that a person signs, `channel_ready`, a lost channel.
 _DEADLINES = {
     DelegationKind.CHANNEL_KEYS: 55.0,
     DelegationKind.FUNDING_CREATED: 540.0,
@@ -21,14 +21,14 @@ _DEADLINES = {
     DelegationKind.FUNDING_TRANSACTION: 3600.0,
     DelegationKind.CHANNEL_READY: 3600.0,
     DelegationKind.REESTABLISH: 55.0,
-    DelegationKind.UNKNOWN_CHANNEL: 55.0,
+    DelegationKind.UNKNOWN_CHANNEL: 3600.0,
 }
 
 
 class DialSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the relay dials, and how patiently."""
 
-    #: Loopback addresses; unset: only when the relay itself is bound to loopback.
+    #: This machine's own addresses; unset: only when nobody but this machine is served.
     allow_loopback: bool | None = None
     #: Private, link-local, carrier-grade NAT and other addresses that are not public.
     allow_private: bool = False
@@ -43,8 +43,10 @@ class DialSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     attempt_delay: Annotated[float, Meta(ge=0.01, le=10)] = 0.25
     #: From act one to act two: lnd allows 5 s a read and LDK 10 s, so a live peer is faster.
     act_two_timeout: Seconds = 10.0
-    #: Dials under way at once; and those to one peer, and those that may wait for their turn.
+    #: Dials under way at once, and with those that wait for their turn; and the same to one peer.
+    #: Of more, those go whose network, and then whose wallet, has most.
     max_concurrent: Count = 200
+    max_waiting: Count = 2_000
     max_concurrent_per_peer: Count = 32
     max_waiting_per_peer: Count = 256
     #: A peer that can't be reached is left alone this long, twice as long after each failure.
@@ -63,6 +65,8 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     #: Where the relay sees the chain: bitcoind://, btcd:// or esplora+https://. Without one, it is
     #: for the wallets to say when a funding transaction is deep enough.
     chain: str | None = None
+    #: Instead of `chain`, a file whose first line is that URL.
+    chain_file: str | None = None
     #: Between two looks at the chain's tip.
     chain_interval: Seconds = 10.0
     #: At start, the chain source and the database get this long to be there.
@@ -82,8 +86,16 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     deadlines: dict[DelegationKind, Seconds] = field(default_factory=lambda: dict(_DEADLINES))
     max_sessions: Count = 16_000
     max_sessions_per_wallet: Count = 100
-    #: Sessions made over REST that no wallet has adopted.
+    #: Sessions made over REST that no wallet has adopted: of all networks (a /24 or a /56), where
+    #: the one that has most gives way, and of one.
     max_unadopted_sessions: Count = 4_000
+    max_unadopted_sessions_per_network: Count = 400
+    #: They end after this long.
+    unadopted_for: Seconds = 86_400.0
+    #: What a peer may say, on one session: bytes a second, and at once. A message costs about a
+    #: thousand more than its length, a ping some thirty; a peer that has spent this isn't read.
+    bytes_per_session: Annotated[float, Meta(gt=0, le=1e12)] = 2_097_152.0
+    bytes_per_session_burst: Annotated[int, Meta(ge=131_072, le=1 << 40)] = 64 << 20
     max_sockets_per_wallet: Count = 8
     #: LDK allows a peer 4 unfunded channels; so do we.
     max_open_delegations_per_session: Count = 4
@@ -99,6 +111,9 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_queued_bytes: Bytes = 256 << 20
     #: What waits for a wallet that has no session any more is kept this long: 14 days.
     forget_after: Annotated[float, Meta(gt=0, le=31_536_000)] = 1_209_600.0
+    #: What a wallet left that never had a channel and has not come for so long is forgotten: wake
+    #: targets, key slots, devices, messages. 7 days.
+    forget_strangers_after: Annotated[float, Meta(gt=0, le=31_536_000)] = 604_800.0
     #: A device that is there answers a websocket ping within this long; one that is asked something
     #: and doesn't is asleep, and its wallet is woken as if it were away.
     wallet_pong_timeout: Seconds = 2.0
@@ -116,6 +131,10 @@ class RelaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     #: A wallet socket that is behind and takes nothing for this long is closed: less than any peer
     #: waits for its pong.
     wallet_stall_timeout: Seconds = 10.0
+
+    def __repr__(self) -> str:
+        # Users and passwords stand in URLs.
+        return f"RelaySettings(networks={self.networks!r}, max_sessions={self.max_sessions})"
 
     def deadline_of(self, kind: DelegationKind) -> float:
         """Seconds for the wallet's answer to a question of this kind."""

@@ -9,6 +9,7 @@ from lightning_proxy.audit import audit
 from lightning_proxy.bolt.channel import Channel
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.messages import OpenChannel
+from lightning_proxy.bolt.opening import ANNOUNCE_CHANNEL
 from lightning_proxy.relay.questions import accept_channel
 from lightning_proxy.relay.store import Database
 from lightning_proxy.relay.store.slots import SlotStore
@@ -42,6 +43,10 @@ class Slots:
 
     async def load(self) -> None:
         self._free = await self._store.counts()
+
+    def forget(self, wallet: bytes) -> None:
+        """The store has none of this wallet's (node id) any more."""
+        self._free.pop(wallet, None)
 
     def has_any(self, wallet: bytes) -> bool:
         """Whether this wallet (node id) has a free one."""
@@ -197,7 +202,9 @@ class SessionSlots:
 def fits(policy: SlotPolicy, peer: bytes, offer: OpenChannel) -> bool:
     """Whether the wallet wants this `open_channel` of this peer (node id) accepted."""
     return (
-        policy.min_funding_sat <= offer.funding_satoshis <= policy.max_funding_sat
+        # Nobody here announces one: the wallet, asked, says so to the peer.
+        not offer.channel_flags & ANNOUNCE_CHANNEL
+        and policy.min_funding_sat <= offer.funding_satoshis <= policy.max_funding_sat
         and (policy.peers is None or peer.hex() in policy.peers)
         and (policy.channel_types is None or _type_of(offer) in policy.channel_types)
     )

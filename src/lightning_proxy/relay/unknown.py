@@ -7,9 +7,11 @@ from lightning_proxy.relay.delegation import Delegation, DelegationState
 from lightning_proxy.relay.questions import ALL_CHANNELS, Question, UnknownChannelQuestion
 from lightning_proxy.rpc import FundingSeen
 
-#: Channels that one connection's peer may make the wallet look for; a node that lost its state
-#: has a few, and who makes ids up must not wake a wallet for ever.
-_MAX_ASKED: Final = 16
+#: Channels that one connection's peer may make the wallet look for: as many as a wallet has, by
+#: default. Who makes ids up has a few of them open at a time, and each has an hour.
+_MAX_ASKED: Final = 1000
+#: Bytes of what waits for its turn: a `channel_reestablish` of each has room.
+_MAX_WAITING: Final = 160 * _MAX_ASKED
 
 
 class _Session(Protocol):
@@ -31,13 +33,16 @@ class UnknownChannels:
     gets its money out: so only once the wallet has said that it has no such channel.
     """
 
-    __slots__ = ("_asked", "_max_open", "_open", "_session")
+    __slots__ = ("_asked", "_max_open", "_open", "_session", "_waiting", "_waiting_bytes")
 
     def __init__(self, session: _Session, max_open: int) -> None:
         self._session = session
         self._max_open = max_open
         self._asked: set[bytes] = set()
         self._open: dict[bytes, Delegation] = {}
+        #: What the peer said first, by channel, in the order in which the wallet will be asked.
+        self._waiting: dict[bytes, bytes] = {}
+        self._waiting_bytes = 0
 
     @property
     def open_delegations(self) -> int:
@@ -49,17 +54,29 @@ class UnknownChannels:
             channel_id == ALL_CHANNELS
             or channel_id in self._asked
             or len(self._asked) >= _MAX_ASKED
-            or len(self._open) >= self._max_open
+            or self._waiting_bytes + len(raw) > _MAX_WAITING
         ):
             return
         self._asked.add(channel_id)
-        question = UnknownChannelQuestion(channel_id)
-        self._open[channel_id] = self._session.delegate(question, [raw], None, self._over)
+        self._waiting[channel_id] = raw
+        self._waiting_bytes += len(raw)
+        self._ask()
 
-    def disconnected(self, reason: str) -> None:
-        """The connection is gone, and with it whom an answer would be for."""
+    def void(self, reason: str) -> None:
+        """Nobody is to answer any more; what comes from now on is asked about anew."""
+        self._waiting.clear()
+        self._waiting_bytes = 0
         for delegation in list(self._open.values()):
-            delegation.void(f"the session is over: {reason}")
+            delegation.void(reason)
+        self._asked.clear()
+
+    def _ask(self) -> None:
+        while self._waiting and len(self._open) < self._max_open:
+            channel_id = next(iter(self._waiting))
+            raw = self._waiting.pop(channel_id)
+            self._waiting_bytes -= len(raw)
+            question = UnknownChannelQuestion(channel_id)
+            self._open[channel_id] = self._session.delegate(question, [raw], None, self._over)
 
     def _over(self, delegation: Delegation, sentence: str, replies: list[bytes]) -> None:
         del self._open[delegation.question.channel_id]
@@ -67,3 +84,4 @@ class UnknownChannels:
         if delegation.state is DelegationState.REFUSED:
             for reply in replies:
                 self._session.tell(reply)
+        self._ask()

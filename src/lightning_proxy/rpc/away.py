@@ -67,6 +67,9 @@ class WakeByWebhook(Struct, frozen=True):
 
     url: Url
 
+    def __repr__(self) -> str:
+        return "WakeByWebhook(...)"
+
 
 class WakeByWebPush(Struct, frozen=True):
     """wallet → relay: wake me by Web Push; the browser's `PushSubscription` as it is (RFC 8291)."""
@@ -168,8 +171,9 @@ class SlotUsed(Struct, frozen=True, kw_only=True):
 class FundingRefused(Struct, frozen=True, kw_only=True):
     """relay → wallet: the relay's chain source does not take the funding transaction.
 
-    Not `final`: it is tried again with each block. Final: it never will; it can be funded by
-    nobody but the wallet.
+    Not `final`: it is tried again with each block, or it went out while its channel failed: the
+    reason says so, and it may be on the chain. Final: it never will, or its channel failed, and the
+    relay publishes it no more; it can be funded by nobody but the wallet.
     """
 
     channel_id: Key

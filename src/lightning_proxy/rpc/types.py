@@ -342,7 +342,8 @@ class Reestablish(Struct, frozen=True, kw_only=True):
 class ChannelKnown(Struct, frozen=True):
     """The answer to `unknown_channel`: the wallet has that channel, so nothing is said of it.
 
-    A wallet that has no such channel refuses, and the peer gets an `error` for it (BOLT #1).
+    A wallet that has no such channel refuses, and the peer gets an `error` for it (BOLT #1), which
+    may be its end: so only the node key may refuse; a device is `rejected` (forbidden).
     """
 
 

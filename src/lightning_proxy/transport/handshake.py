@@ -83,6 +83,24 @@ class _SymmetricState:
         return cipher
 
 
+def check_act_one(data: bytes) -> None:
+    """Raise `HandshakeError` for what is no act one, as far as that shows without a key."""
+    _read_ephemeral(data, "ACT1")
+
+
+def check_act_two(data: bytes) -> None:
+    """The same for act two."""
+    _read_ephemeral(data, "ACT2")
+
+
+def check_act_three(data: bytes) -> None:
+    """And for act three, of which all but the version is encrypted."""
+    if len(data) != ACT_THREE_SIZE:
+        raise HandshakeError("ACT3_READ_FAILED")
+    if data[0] != _VERSION:
+        raise HandshakeError("ACT3_BAD_VERSION")
+
+
 class Initiator:
     """The side that dials: `act_one()`, then `act_two(data)` gives act three, then `keys`.
 
@@ -148,10 +166,7 @@ class Responder:
 
     def act_three(self, data: bytes) -> TransportKeys:
         """Take act three."""
-        if len(data) != ACT_THREE_SIZE:
-            raise HandshakeError("ACT3_READ_FAILED")
-        if data[0] != _VERSION:
-            raise HandshakeError("ACT3_BAD_VERSION")
+        check_act_three(data)
         static = self._state.decrypt_and_hash(
             data[1 : 1 + _POINT_SIZE + _TAG_SIZE], "ACT3_BAD_CIPHERTEXT", nonce=1
         )

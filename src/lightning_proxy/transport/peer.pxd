@@ -1,5 +1,5 @@
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from lightning_proxy.transport.frame cimport CipherState
 
@@ -7,9 +7,24 @@ from lightning_proxy.transport.frame cimport CipherState
 ctypedef uint8_t flag
 
 
+cdef class Pace:
+    cdef readonly double rate
+    cdef readonly double burst
+    # Of the first session, and so of all.
+    cdef object loop
+    # In the order in which they go on.
+    cdef object _waiting
+    cdef size_t _count
+    cdef flag _scheduled
+
+    cdef bint _is_busy(self) noexcept
+    cdef int _queue(self, PeerTransportBase transport) except -1
+    cdef int _schedule(self) except -1
+
+
 cdef class PeerTransportBase:
     cdef object _consumer
-    cdef object _loop
+    cdef Pace _pace
     cdef object _transport
     cdef object _raw_waiter
     cdef object _reason
@@ -25,10 +40,13 @@ cdef class PeerTransportBase:
     # The body length of the partial frame at the start of _pending, or UNKNOWN.
     cdef uint32_t _body_length
     cdef uint32_t _out_size
-    cdef uint32_t _out_capacity
+    # What the peer may still cost before it has to wait, in bytes.
+    cdef float _left
     # The socket; -1 where the transport has none, and when it is gone.
     cdef int _fd
-    cdef uint16_t _raw_wanted
+    # Of the room for what is sealed: a power of two; 0: there is none.
+    cdef uint8_t _out_bits
+    cdef uint8_t _raw_wanted
 
     # Whether the asyncio transport got bytes that it may not have written yet.
     cdef flag _handed_over
@@ -38,8 +56,8 @@ cdef class PeerTransportBase:
     cdef flag _consumer_paused
     cdef flag _write_paused
     cdef flag _reading_paused
+    # OPEN, CLOSING or LOST.
     cdef flag _closing
-    cdef flag _lost
     cdef flag _awaiting_pong
 
     cdef readonly uint64_t messages_received
@@ -49,18 +67,20 @@ cdef class PeerTransportBase:
     cdef readonly double last_received
 
     cdef size_t _process(self, uint8_t *data, size_t size) except? 0
-    cdef int _take(self, uint8_t *message, size_t length) except -1
-    cdef int _answer_ping(self, const uint8_t *message, size_t length) except -1
+    cdef size_t _take(self, uint8_t *message, size_t length) except? 0
+    cdef size_t _answer_ping(self, const uint8_t *message, size_t length) except? 0
     cdef int _deliver(self, uint8_t *message, size_t length) except -1
     cdef uint8_t *_grow(self, size_t size) except NULL
     cdef uint8_t *_reserve(self, size_t length) except NULL
     cdef bint _blocked(self) noexcept
     cdef bint _has_backlog(self) noexcept
+    cdef int _refill(self) noexcept
     cdef int _keep(self, const uint8_t *data, size_t size) except -1
     cdef int _received_raw(self) except -1
     cdef int _flush_now(self) except -1
     cdef bint _transport_is_behind(self) except -1
     cdef int _schedule_flush(self) except -1
     cdef int _schedule_drain(self) except -1
+    cdef int _drain_later(self) except -1
     cdef int _update_reading(self) except -1
     cdef int _drop_buffers(self) noexcept

@@ -13,6 +13,11 @@ class Consumer(Protocol):
 
 class SendQueueFull(ConnectionError): ...
 
+class Pace:
+    rate: float
+    burst: float
+    def __init__(self, rate: float = 0.0, burst: float = ...) -> None: ...
+
 class PeerTransport(asyncio.BufferedProtocol):
     messages_received: int
     messages_sent: int
@@ -20,7 +25,8 @@ class PeerTransport(asyncio.BufferedProtocol):
     pongs_received: int
     last_received: float
     awaiting_pong: bool
-    def __init__(self, consumer: Consumer) -> None: ...
+    is_behind: bool
+    def __init__(self, consumer: Consumer, pace: Pace | None = None) -> None: ...
     @property
     def is_closing(self) -> bool: ...
     @property

@@ -1,11 +1,12 @@
 """One peer's socket: an asyncio protocol that cuts the byte stream into Lightning messages."""
 
 import asyncio
+from collections import deque
 from typing import Protocol
 
-from cpython.buffer cimport PyBUF_READ, PyBUF_WRITE
+from cpython.buffer cimport PyBUF_WRITE
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.memoryview cimport PyMemoryView_FromMemory
+from cpython.memoryview cimport PyMemoryView_FromMemory, PyMemoryView_FromObject
 from libc.stdint cimport UINT32_MAX
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
@@ -61,8 +62,27 @@ cdef size_t OUT_HIGH = 256 * 1024
 # Past this much queued for a peer that does not read, `send` refuses. Four of the largest frames
 # above OUT_HIGH, so that answering a full read buffer never trips it.
 cdef size_t OUT_LIMIT = 512 * 1024
+# What a message costs beside its bytes, by who deals with it: a consumer in Python, or a ping's
+# answer here.
+cdef size_t DELIVERED_COST = 1000
+cdef size_t PING_COST = 32
+# A session's turn: past this much, what is left of its bytes waits behind all others'. A largest
+# message has a turn of its own, small ones share one by thirty, pings by hundreds.
+cdef size_t TURN = 32 * 1024
+# Turns in one loop tick of those that had to wait; so many milliseconds, whoever floods.
+cdef size_t TURNS_A_TICK = 4
+# While many wait, so much is read at a time: what came, and has no turn yet, takes memory.
+cdef size_t BUSY_READ = 16 * 1024
+# Seconds, at the least, that a session waits which spent all it had: timers are not for free.
+cdef double SHORTEST_WAIT = 0.01
 # A peer that doesn't read what we say last is cut off after so many seconds.
 CLOSE_LINGER = 5.0
+
+# What becomes of a connection.
+cdef enum:
+    OPEN
+    CLOSING
+    LOST
 
 # BOLT #1: message types, and the number of pong bytes from which on a ping is not answered.
 cdef enum:
@@ -94,11 +114,51 @@ class SendQueueFull(ConnectionError):
     """The peer does not read: what waits for it already fills its queue."""
 
 
+cdef class Pace:
+    """Whose turn it is, among the sessions that share this: one that talks much delays no other.
+
+    `rate` and `burst`: what each of them may cost, in bytes a second and at once, where a message
+    costs about a thousand more than its length and a ping some thirty; unlimited, by default.
+    """
+
+    def __init__(self, double rate=0.0, double burst=float("inf")):
+        self.rate = rate
+        self.burst = burst
+        self._waiting = deque()
+
+    cdef bint _is_busy(self) noexcept:
+        return self._count >= TURNS_A_TICK
+
+    cdef int _queue(self, PeerTransportBase transport) except -1:
+        self._waiting.append(transport)
+        self._count += 1
+        return self._schedule()
+
+    cdef int _schedule(self) except -1:
+        if not self._scheduled:
+            self._scheduled = True
+            self.loop.call_soon(self._go_on)
+        return 0
+
+    def _go_on(self):
+        cdef size_t turns
+        self._scheduled = False
+        try:
+            for turns in range(min(TURNS_A_TICK, self._count)):
+                self._count -= 1
+                self._waiting.popleft()._drain()
+        finally:
+            if self._count > 0:
+                self._schedule()
+
+
 cdef class PeerTransportBase:
     """See `PeerTransport`."""
 
-    def __init__(self, consumer):
+    def __init__(self, consumer, Pace pace=None):
         self._consumer = consumer
+        self._pace = Pace() if pace is None else pace
+        self._left = <float>self._pace.burst
         self._body_length = UNKNOWN
         self._fd = -1
         self.last_received = monotonic()
@@ -109,7 +169,7 @@ cdef class PeerTransportBase:
     # ---- asyncio.BufferedProtocol ----
 
     def connection_made(self, transport):
-        self._loop = asyncio.get_running_loop()
+        self._pace.loop = asyncio.get_running_loop()
         self._transport = transport
         socket = transport.get_extra_info("socket")
         if socket is not None:
@@ -118,24 +178,30 @@ cdef class PeerTransportBase:
     def get_buffer(self, sizehint):
         # Readiness loops (uvloop, asyncio's selectors) read in the same call, so between here and
         # buffer_updated no other socket's bytes can come in. _pending stays: the read may fail.
-        if self._pending_size == 0:
+        cdef size_t room = READ_BUFFER - self._pending_size
+        if self._pace._is_busy():
+            room = min(room, BUSY_READ)
+        elif self._pending_size == 0:
             return whole_read_buffer
-        memcpy(read_buffer, self._pending, self._pending_size)
+        if self._pending_size > 0:
+            memcpy(read_buffer, self._pending, self._pending_size)
         return PyMemoryView_FromMemory(
-            <char *>read_buffer + self._pending_size, READ_BUFFER - self._pending_size, PyBUF_WRITE
+            <char *>read_buffer + self._pending_size, room, PyBUF_WRITE
         )
 
     def buffer_updated(self, nbytes):
         cdef size_t size = self._pending_size + <size_t>nbytes
         cdef size_t used
-        self.last_received = monotonic()
+        self._refill()
         if self._closing:
             return
         if self._receiving is None:
             self._keep(read_buffer, size)
             self._received_raw()
             return
-        used = self._process(read_buffer, size)
+        used = 0
+        if size < BUSY_READ or not self._pace._is_busy():
+            used = self._process(read_buffer, size)
         self._keep(read_buffer + used, size - used)
         self._flush_now()
         self._update_reading()
@@ -148,8 +214,7 @@ cdef class PeerTransportBase:
         return False
 
     def connection_lost(self, exc):
-        self._lost = True
-        self._closing = True
+        self._closing = LOST
         # From here on the number may belong to another session's socket.
         self._fd = -1
         if self._reason is None:
@@ -190,7 +255,7 @@ cdef class PeerTransportBase:
         self._require_open()
         if self._receiving is not None or self._raw_waiter is not None:
             raise RuntimeError("receive_exactly() serves the handshake, one act at a time")
-        self._raw_waiter = self._loop.create_future()
+        self._raw_waiter = self._pace.loop.create_future()
         self._raw_wanted = size
         waiter = self._raw_waiter
         self._received_raw()
@@ -214,6 +279,11 @@ cdef class PeerTransportBase:
     def is_closing(self):
         """Whether the connection is over or about to be."""
         return bool(self._closing)
+
+    @property
+    def is_behind(self):
+        """Whether something that came from the peer may wait here, as it talks too much."""
+        return self._left <= 0 or (self._receiving is not None and self._has_backlog())
 
     @property
     def awaiting_pong(self):
@@ -280,17 +350,17 @@ cdef class PeerTransportBase:
             self._write_paused = False
             self._flush_now()
             self._transport.close()
-            self._linger = self._loop.call_later(CLOSE_LINGER, self._transport.abort)
+            self._linger = self._pace.loop.call_later(CLOSE_LINGER, self._transport.abort)
         self._reason = reason
-        self._closing = True
+        self._closing = CLOSING
 
     def abort(self, reason):
         """Hang up at once; what is queued is lost."""
-        if self._lost:
+        if self._closing == LOST:
             return
         if not self._closing:
             self._reason = reason
-            self._closing = True
+            self._closing = CLOSING
         self._out_size = 0
         if self._transport is not None:
             self._transport.abort()
@@ -303,10 +373,10 @@ cdef class PeerTransportBase:
 
     cdef size_t _process(self, uint8_t *data, size_t size) except? 0:
         """Open and deal with the frames in `data`, in place; returns how many bytes were used."""
-        cdef size_t at = 0, length = 0
+        cdef size_t at = 0, length = 0, spent = 0
         cdef uint8_t *body
         cdef int status
-        while not self._blocked():
+        while spent < TURN and not self._blocked():
             # The header of a partial frame was opened when it came, and stands before its body.
             if self._body_length != UNKNOWN:
                 length = self._body_length
@@ -326,10 +396,12 @@ cdef class PeerTransportBase:
             self._body_length = UNKNOWN
             body = data + at + LP_HEADER_SIZE
             at += length + LP_OVERHEAD
-            self._take(body, length)
+            spent += self._take(body, length)
+        self._left -= <float>spent
         return at
 
-    cdef int _take(self, uint8_t *message, size_t length) except -1:
+    cdef size_t _take(self, uint8_t *message, size_t length) except? 0:
+        """Deal with one message; returns what it cost."""
         cdef unsigned int type
         self.messages_received += 1
         if length < 2:
@@ -337,18 +409,18 @@ cdef class PeerTransportBase:
             self.abort(f"the peer sent a message of {length} bytes, too short for a type")
             return 0
         type = message[0] << 8 | message[1]
-        if self.messages_received == 1:
-            # BOLT #1: `init` comes before everything else, a ping too: the consumer judges it.
-            return self._deliver(message, length)
-        if type == PING:
-            return self._answer_ping(message, length)
-        if type == PONG:
+        # BOLT #1: `init` comes before everything else, a ping too: the consumer judges it.
+        if type == PING and self.messages_received > 1:
+            return length + PING_COST + self._answer_ping(message, length)
+        if type == PONG and self.messages_received > 1:
             self.pongs_received += 1
             self._awaiting_pong = False
-            return 0
-        return self._deliver(message, length)
+            return length + PING_COST
+        self._deliver(message, length)
+        return length + DELIVERED_COST
 
-    cdef int _answer_ping(self, const uint8_t *message, size_t length) except -1:
+    cdef size_t _answer_ping(self, const uint8_t *message, size_t length) except? 0:
+        """Returns how many bytes a pong has, if one is due."""
         cdef size_t pong_bytes, ignored
         cdef uint8_t *frame
         self.pings_received += 1
@@ -368,21 +440,22 @@ cdef class PeerTransportBase:
         frame[LP_HEADER_SIZE + 2] = <uint8_t>(pong_bytes >> 8)
         frame[LP_HEADER_SIZE + 3] = <uint8_t>pong_bytes
         self._sending.seal_frame(frame, 4 + pong_bytes)
-        return 0
+        return 4 + pong_bytes
 
     cdef int _deliver(self, uint8_t *message, size_t length) except -1:
-        view = PyMemoryView_FromMemory(<char *>message, length, PyBUF_READ)
+        # Of bytes of its own: a slice outlives its view, and this memory is the next read's.
+        view = PyMemoryView_FromObject(PyBytes_FromStringAndSize(<char *>message, length))
         self._in_callback = True
         try:
             try:
                 self._consumer.on_message(message[0] << 8 | message[1], view)
             finally:
-                # The memory belongs to the next read: who keeps the view gets an error, not bytes.
+                # Valid during the call only: who keeps it finds out at once.
                 view.release()
         except Exception as error:
             # A fault of ours in one session must not reach the event loop or another session.
             self.abort("internal error")
-            self._loop.call_exception_handler(
+            self._pace.loop.call_exception_handler(
                 {"message": "a session failed on a message", "exception": error, "protocol": self}
             )
         finally:
@@ -395,23 +468,32 @@ cdef class PeerTransportBase:
 
     cdef uint8_t *_grow(self, size_t size) except NULL:
         cdef size_t needed = self._out_size + size
-        cdef size_t capacity = self._out_capacity or 512
+        cdef uint8_t bits = self._out_bits or 9
         cdef uint8_t *grown
-        while capacity < needed:
-            capacity *= 2
-        if capacity != self._out_capacity:
-            grown = <uint8_t *>realloc(self._out, capacity)
+        while (<size_t>1 << bits) < needed:
+            bits += 1
+        if bits != self._out_bits:
+            grown = <uint8_t *>realloc(self._out, <size_t>1 << bits)
             if grown == NULL:
                 raise MemoryError
             self._out = grown
-            self._out_capacity = capacity
+            self._out_bits = bits
         grown = self._out + self._out_size
         self._out_size = needed
         return grown
 
     cdef bint _blocked(self) noexcept:
-        return (self._closing or self._consumer_paused or self._write_paused
-                or self._out_size > OUT_HIGH)
+        return (self._closing != OPEN or self._consumer_paused or self._write_paused
+                or self._out_size > OUT_HIGH or self._left <= 0)
+
+    cdef int _refill(self) noexcept:
+        """Bytes came, or their turn: what the session may cost grows by the time since."""
+        cdef double now = monotonic()
+        self._left = <float>min(
+            self._pace.burst, self._left + (now - self.last_received) * self._pace.rate
+        )
+        self.last_received = now
+        return 0
 
     cdef bint _has_backlog(self) noexcept:
         """Whether something pending is not a mere partial frame."""
@@ -465,7 +547,7 @@ cdef class PeerTransportBase:
             data = PyBytes_FromStringAndSize(<char *>self._out + sent, self._out_size - sent)
         free(self._out)
         self._out = NULL
-        self._out_size = self._out_capacity = 0
+        self._out_size = self._out_bits = 0
         if data is not None:
             self._transport.write(data)
         return 0
@@ -479,7 +561,7 @@ cdef class PeerTransportBase:
         # Inside a callback, the end of buffer_updated flushes.
         if not self._flush_scheduled and not self._in_callback and self._out_size > 0:
             self._flush_scheduled = True
-            self._loop.call_soon(self._flush)
+            self._pace.loop.call_soon(self._flush)
         return 0
 
     def _flush(self):
@@ -487,9 +569,18 @@ cdef class PeerTransportBase:
         self._flush_now()
 
     cdef int _schedule_drain(self) except -1:
-        if not self._drain_scheduled and self._loop is not None:
+        if not self._drain_scheduled and self._pace.loop is not None:
             self._drain_scheduled = True
-            self._loop.call_soon(self._drain)
+            self._pace._queue(self)
+        return 0
+
+    cdef int _drain_later(self) except -1:
+        """Once there is something to spend again."""
+        if not self._drain_scheduled:
+            self._drain_scheduled = True
+            self._pace.loop.call_later(
+                max(SHORTEST_WAIT, -self._left / self._pace.rate), self._drain
+            )
         return 0
 
     def _drain(self):
@@ -498,6 +589,8 @@ cdef class PeerTransportBase:
         self._drain_scheduled = False
         if self._closing:
             return
+        if self._pending_size > 0 or self._left <= 0:
+            self._refill()
         if self._receiving is not None and self._pending_size > 0 and not self._blocked():
             used = self._process(self._pending, self._pending_size)
             self._keep(self._pending + used, self._pending_size - used)
@@ -513,7 +606,9 @@ cdef class PeerTransportBase:
             pause = self._raw_waiter is None and self._pending_size > 0
         else:
             pause = self._blocked()
-            if not pause and self._has_backlog():
+            if self._left <= 0:
+                self._drain_later()
+            elif not pause and self._has_backlog():
                 # What waits comes first, or the next read might not fit behind it.
                 self._schedule_drain()
                 pause = True
@@ -529,7 +624,7 @@ cdef class PeerTransportBase:
         free(self._pending)
         free(self._out)
         self._pending = self._out = NULL
-        self._pending_size = self._out_size = self._out_capacity = 0
+        self._pending_size = self._out_size = self._out_bits = 0
         return 0
 
 
@@ -541,7 +636,8 @@ class PeerTransport(PeerTransportBase, asyncio.BufferedProtocol):
     socket's: sealed bytes go past it while it has none of its own to write.
 
     Life: connect it by `loop.create_connection`; pass the handshake with `write_raw` and
-    `receive_exactly`; then `start` with the two directions' states. Needs an event loop that
+    `receive_exactly`; then `start` with the two directions' states. Sessions that share a `pace` take
+    turns, each within its budget. Needs an event loop that
     reads when the socket is ready (uvloop, asyncio's selector loops; not Windows' proactor).
     """
 

@@ -1,10 +1,11 @@
 """What a wallet does about its channels without being asked: it listens, catches up and watches."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Container, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import structlog
 
@@ -14,6 +15,7 @@ from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.messages import (
     ChannelReady,
     ChannelReestablish,
+    Error,
     FundingSigned,
     Message,
     decode,
@@ -25,7 +27,8 @@ from lightning_proxy.chain import (
     WatchedOutput,
     publish,
 )
-from lightning_proxy.rpc import ChannelInfo
+from lightning_proxy.rpc import ChannelInfo, SlotInfo
+from lightning_proxy.terminal import quoted
 from lightning_proxy.wallet.confirmations import OwnChain, difference_of
 from lightning_proxy.wallet.events import (
     ChannelOpened,
@@ -34,14 +37,20 @@ from lightning_proxy.wallet.events import (
     FundingChange,
     FundingChanged,
     FundingNotTaken,
+    RecordOutdated,
 )
-from lightning_proxy.wallet.record import Ledger, Record, StoredChannel
+from lightning_proxy.wallet.lineage import what_is_missing
+from lightning_proxy.wallet.record import SIGNED, Ledger, Record, StoredChannel
 from lightning_proxy.wallet.request import Refusal, chain_of
 from lightning_proxy.wallet.steps import hear
 
 _log = structlog.get_logger()
 
-_SIGNED: Final = frozenset({ChannelState.SIGNED, ChannelState.READY})
+#: BOLT #1: an `error` for this id concerns every channel.
+_ALL: Final = bytes(32)
+#: Seconds after which an `open_channel` in the record has reached the relay, or never will.
+_ON_ITS_WAY: Final = 120.0
+_SPENT: Final = "its funding output was spent: it is being closed on the chain"
 
 
 class WalletChannels:
@@ -67,7 +76,7 @@ class WalletChannels:
         #: What was last told of each.
         self._told: dict[bytes, FundingChange] = {}
         self._opened: set[bytes] = set()
-        self._broadcasts: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -75,7 +84,7 @@ class WalletChannels:
                 self._watch = await stack.enter_async_context(
                     OutputWatch(self._chain.source, interval=self._watch_interval)
                 )
-                stack.push_async_callback(self._stop_broadcasts)
+                stack.push_async_callback(self._stop_tasks)
             for stored in await self._record.channels():
                 channel = stored.channel()
                 if channel.state is ChannelState.READY:
@@ -96,6 +105,8 @@ class WalletChannels:
                 await self._hear(peer, message.channel_id, (raw,))
             case ChannelReestablish():
                 await self._reestablished(peer, raw, message)
+            case Error():
+                await self._failed_by_peer(peer, message)
 
     async def catch_up(self, listed: Iterable[ChannelInfo]) -> None:
         """Take what the peer said while this wallet was away, as the relay tells it.
@@ -103,10 +114,56 @@ class WalletChannels:
         What the record has is passed over; what contradicts it is told, and never taken.
         """
         for info in listed:
+            if info.state == ChannelState.OFFERED:
+                continue  # a question, or a peer's silence, and no message that is missing
             channel_id, peer = bytes.fromhex(info.channel_id), bytes.fromhex(info.peer)
             raw_messages = tuple(bytes.fromhex(message) for message in info.messages)
             temporary_id = bytes.fromhex(info.temporary_channel_id)
             await self._hear(peer, channel_id, raw_messages, temporary_id)
+            if info.failure is not None:
+                await self._fail(peer, (channel_id,), info.failure)
+
+    async def bury(
+        self,
+        openings: Iterable[StoredChannel],
+        listed: Iterable[ChannelInfo],
+        sessions: Container[str],
+    ) -> None:
+        """Give up the openings that the relay has lost, with their connection or without.
+
+        `openings` are the record's as it was before channels, and then sessions, were listed.
+        """
+        known = {bytes.fromhex(info.temporary_channel_id) for info in listed}
+        now = time.time()
+        for stored in openings:
+            channel = stored.channel()
+            if channel.temporary_channel_id in known:
+                continue
+            if stored.session_id not in sessions:
+                reason = "the connection to the peer was lost before both had signed"
+            elif channel.state is ChannelState.OFFERED and now < stored.created + _ON_ITS_WAY:
+                continue  # another process of this wallet's may be about to send it
+            else:
+                reason = "it was given up before both had signed"
+
+            def fail(ledger: Ledger, stored: StoredChannel = stored, reason: str = reason) -> None:
+                current = ledger.by_index(stored.index)
+                if current is not None and len(current.log) == len(stored.log):
+                    ledger.fail(current, reason)
+
+            await self._record.change(fail)
+
+    async def compare(self, listed: Iterable[ChannelInfo], slots: Iterable[SlotInfo]) -> None:
+        """Whether the relay holds what this record has never said; the owner is told."""
+
+        def look(ledger: Ledger) -> str | None:
+            reason = what_is_missing(ledger, listed, slots)
+            ledger.set_outdated(reason)
+            return reason
+
+        reason = await self._record.change(look)
+        if reason is not None:
+            self._emit(RecordOutdated(reason))
 
     async def look(self, peer: bytes, channel_id: bytes) -> None:
         """A question about this channel was answered: it may have come further."""
@@ -140,6 +197,26 @@ class WalletChannels:
             return
         if found is not None:
             self._advanced(found, found.channel())
+
+    async def _failed_by_peer(self, peer: bytes, error: Error) -> None:
+        """BOLT #1: an `error` ends its channel; one for all, whatever is not signed by both."""
+        reason = f"the peer failed it: {quoted(error.data)}"
+        await self._fail(peer, None if error.channel_id == _ALL else (error.channel_id,), reason)
+
+    async def _fail(self, peer: bytes, ids: Container[bytes] | None, reason: str) -> None:
+        """Remember that these channels with a peer failed; None: all that are being opened."""
+
+        def work(ledger: Ledger) -> None:
+            for stored in ledger.with_peer(peer):
+                channel = stored.channel()
+                if (
+                    channel.state not in SIGNED
+                    if ids is None
+                    else channel.channel_id in ids or channel.temporary_channel_id in ids
+                ):
+                    ledger.fail(stored, reason)
+
+        await self._record.change(work)
 
     async def _reestablished(self, peer: bytes, raw: bytes, message: ChannelReestablish) -> None:
         """The peer says where it stands; a record that stands elsewhere is an old one."""
@@ -179,21 +256,23 @@ class WalletChannels:
         if (
             self._watch is None
             or self._chain is None
-            or channel.state not in _SIGNED
+            or channel.state not in SIGNED
             or channel.channel_id in self._watched
             or self._chain.source.chain != chain_of(channel.open_channel)
         ):
             return
         created = channel.funding_created
         self._watched[channel.channel_id] = self._watch.watch(
-            created.funding_txid, created.funding_output_index, partial(self._seen, channel)
+            created.funding_txid,
+            created.funding_output_index,
+            partial(self._seen, stored.peer, channel),
         )
         transaction = stored.funding_transaction
+        if stored.failure is not None:
+            return  # to fund it now would only lock the money up
         if transaction is not None and channel.channel_ready(Role.OPENER) is None:
             # It may never have left: this wallet may have stopped in between.
-            task = asyncio.create_task(self._broadcast(self._chain, channel, transaction))
-            self._broadcasts.add(task)
-            task.add_done_callback(self._broadcasts.discard)
+            self._run(self._broadcast(self._chain, channel, transaction))
 
     async def _broadcast(self, chain: OwnChain, channel: Channel, transaction: bytes) -> None:
         def refused(error: BroadcastRejected) -> None:
@@ -201,17 +280,24 @@ class WalletChannels:
 
         await publish(chain.source, transaction, refused, interval=self._watch_interval)
 
-    async def _stop_broadcasts(self) -> None:
-        for task in self._broadcasts:
-            task.cancel()
-        await asyncio.gather(*self._broadcasts, return_exceptions=True)
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    def _seen(self, channel: Channel, output: Output | None) -> None:
+    async def _stop_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _seen(self, peer: bytes, channel: Channel, output: Output | None) -> None:
         """The chain shows another picture of a funding output."""
         change, detail = _change(channel, output)
         if self._told.get(channel.channel_id) is change:
             return
         self._told[channel.channel_id] = change
+        if change is FundingChange.SPENT:
+            self._run(self._fail(peer, (channel.channel_id,), _SPENT))
         confirmations = 0 if output is None else output.confirmations
         self._emit(FundingChanged(channel.channel_id, change, confirmations, detail))
 

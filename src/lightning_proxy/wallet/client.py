@@ -15,6 +15,7 @@ from msgspec import UNSET
 from lightning_proxy.bolt.address import NodeAddress, parse
 from lightning_proxy.bolt.errors import AddressError, BoltError
 from lightning_proxy.bolt.messages import Init, decode
+from lightning_proxy.http import refusing_redirects
 from lightning_proxy.rpc import (
     NOTIFICATIONS,
     Acknowledge,
@@ -148,7 +149,9 @@ class Wallet:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            self._http = await stack.enter_async_context(aiohttp.ClientSession())
+            self._http = await stack.enter_async_context(
+                aiohttp.ClientSession(trace_configs=[refusing_redirects()])
+            )
             connection = await self._dial()
             # The supervisor closes what it serves, but who leaves at once cancels it unstarted.
             stack.push_async_callback(connection.close)

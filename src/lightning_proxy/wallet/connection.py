@@ -78,7 +78,7 @@ class Connection:
         token: str | None,
         on_frame: OnFrame | None,
     ) -> Self:
-        """Dial and authenticate.
+        """Dial and authenticate; `http` refuses redirects.
 
         Raises `ConnectionLost`, `OriginMismatch`, `RelayError`, `RelayMisbehaved`; `ValueError`
         for a URL that is none.
@@ -105,7 +105,7 @@ class Connection:
                 except BaseException:
                     await socket.close()
                     raise
-        except aiohttp.WSServerHandshakeError as error:
+        except aiohttp.ClientResponseError as error:
             raise _refused(error) from None
         except aiohttp.InvalidURL:
             raise ValueError(f"{relay_url!r} is no relay URL") from None
@@ -256,7 +256,7 @@ def _relay_error(error: ErrorObject) -> RelayError:
     return RelayError(error.data.code or str(error.code), error.message, error.data.retry_after)
 
 
-def _refused(error: aiohttp.WSServerHandshakeError) -> DoorClosed | ConnectionLost:
+def _refused(error: aiohttp.ClientResponseError) -> DoorClosed | ConnectionLost:
     """What an HTTP status says when no websocket comes of it."""
     match error.status:
         case 401:
@@ -267,4 +267,9 @@ def _refused(error: aiohttp.WSServerHandshakeError) -> DoorClosed | ConnectionLo
             return DoorClosed(ErrorCode.FORBIDDEN.code, "The relay does not let this wallet in.")
         case 404:
             return DoorClosed(ErrorCode.METHOD_UNKNOWN.code, "There is no relay at that URL.")
+        case 301 | 302 | 303 | 307 | 308:
+            return ConnectionLost(
+                "That URL would send this wallet elsewhere, and it goes nowhere that its owner did "
+                f"not name (HTTP status {error.status}): dial the relay by its own URL."
+            )
     return ConnectionLost(f"The relay makes no connection: HTTP status {error.status}.")

@@ -10,25 +10,30 @@ from typing import Final
 from lightning_proxy.wallet.errors import RecordError
 
 _APPLICATION_ID: Final = 0x4C505752  # "LPWR"
-_VERSION: Final = 3
+_VERSION: Final = 4
 #: Seconds to wait for another process that is writing.
 _BUSY_TIMEOUT: Final = 5.0
 
-# Answers left with a relay. `used` is the peer's node id and its `open_channel`; the keys of a
-# used one are a channel's, or nobody's.
+# `salt` is what this record's keys have that no copy of it has; without one they are of an older
+# version, by their index alone.
+# Answers left with a relay: `used` is the peer's node id and its `open_channel`; the keys of a used
+# one are a channel's, or nobody's.
 _SLOTS: Final = """
 CREATE TABLE slots (
     channel_index INTEGER PRIMARY KEY,
     funding_pubkey BLOB NOT NULL UNIQUE,
     slot BLOB NOT NULL,
     created REAL NOT NULL,
-    used BLOB
+    used BLOB,
+    salt BLOB
 ) STRICT"""
 _SCHEMA: Final = (
+    # `outdated`: why this record is an older copy of itself, as far as a relay can be believed.
     """
 CREATE TABLE wallet (
     node_id BLOB NOT NULL,
-    next_channel_index INTEGER NOT NULL
+    next_channel_index INTEGER NOT NULL,
+    outdated TEXT
 )""",
     # `lasting`: with this answer something was first said. What only repeats the record, and
     # what was refused, can be told again without it.
@@ -51,7 +56,8 @@ CREATE TABLE answers (
     "CREATE INDEX answers_that_last ON answers (kind, created) WHERE lasting",
     "CREATE INDEX answers_that_go ON answers (sequence) WHERE NOT lasting",
     # `channel_id` is the final one, from `funding_created` on; a channel is the wallet's own, and
-    # two of them on one outpoint can't be.
+    # two of them on one outpoint can't be. `session_id` is where it began, and ends if it comes to
+    # no signatures; `failure` says why it is not gone on with.
     """
 CREATE TABLE channels (
     channel_index INTEGER PRIMARY KEY,
@@ -62,6 +68,9 @@ CREATE TABLE channels (
     channel_id BLOB UNIQUE,
     funding_transaction BLOB,
     created REAL NOT NULL,
+    salt BLOB,
+    session_id TEXT,
+    failure TEXT,
     UNIQUE (peer, role, temporary_channel_id)
 ) STRICT""",
     """
@@ -88,15 +97,24 @@ _FROM_VERSION_1: Final = (
     "ALTER TABLE answers RENAME TO old_answers",
     "ALTER TABLE wallet RENAME TO old_wallet",
     *_SCHEMA,
-    "INSERT INTO wallet SELECT node_id, next_channel_index FROM old_wallet",
+    "INSERT INTO wallet SELECT node_id, next_channel_index, NULL FROM old_wallet",
     """
 INSERT INTO answers SELECT sequence, delegation_id, kind, digest, session_id, peer, channel_index,
     answer, refusal, answer IS NOT NULL, created FROM old_answers""",
     "DROP TABLE old_wallet",
     "DROP TABLE old_answers",
 )
+#: Version 3 had no salts, and no word of what failed.
+_SINCE_VERSION_3: Final = (
+    "ALTER TABLE wallet ADD COLUMN outdated TEXT",
+    "ALTER TABLE channels ADD COLUMN salt BLOB",
+    "ALTER TABLE channels ADD COLUMN session_id TEXT",
+    "ALTER TABLE channels ADD COLUMN failure TEXT",
+    f"PRAGMA user_version = {_VERSION}",
+)
+_FROM_VERSION_3: Final = ("ALTER TABLE slots ADD COLUMN salt BLOB", *_SINCE_VERSION_3)
 #: Version 2 left no answers in advance.
-_FROM_VERSION_2: Final = (_SLOTS, f"PRAGMA user_version = {_VERSION}")
+_FROM_VERSION_2: Final = (_SLOTS, *_SINCE_VERSION_3)
 
 
 def create(path: Path, node_id: bytes, next_channel_index: int) -> None:
@@ -109,7 +127,7 @@ def create(path: Path, node_id: bytes, next_channel_index: int) -> None:
         raise RecordError(f"{path} can't be written: {error.strerror}.") from None
     with explained(path), closing(_connect(path)) as database, transaction(database):
         _execute_all(database, _SCHEMA)
-        database.execute("INSERT INTO wallet VALUES (?, ?)", (node_id, next_channel_index))
+        database.execute("INSERT INTO wallet VALUES (?, ?, NULL)", (node_id, next_channel_index))
 
 
 def open_existing(path: Path, node_id: bytes) -> sqlite3.Connection:
@@ -181,6 +199,8 @@ def _bring_up_to_date(database: sqlite3.Connection) -> None:
                 _execute_all(database, _FROM_VERSION_1)
             case 2:
                 _execute_all(database, _FROM_VERSION_2)
+            case 3:
+                _execute_all(database, _FROM_VERSION_3)
 
 
 def _version_of(database: sqlite3.Connection) -> int:

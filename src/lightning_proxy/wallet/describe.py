@@ -29,6 +29,7 @@ from lightning_proxy.wallet.events import (
     PeerConnected,
     PeerUnreachable,
     Reconnected,
+    RecordOutdated,
     Refused,
     SessionClosed,
 )
@@ -59,6 +60,11 @@ _ANSWERED: Final = {
     DelegationKind.REESTABLISH: "Told {peer} where our channel stands",
     DelegationKind.UNKNOWN_CHANNEL: "This wallet has that channel with {peer}",
 }
+#: What an owner is to know whose record lacks something.
+OLD_COPY: Final = (
+    "THIS WALLET'S RECORD MAY BE AN OLD COPY. Do not close the channel from it: that would forfeit "
+    "its funds. Bring back the latest record."
+)
 _FUNDING: Final = {
     FundingChange.SEEN: "waits for confirmations",
     FundingChange.CONFIRMED: "is confirmed",
@@ -68,8 +74,8 @@ _FUNDING: Final = {
 }
 
 
-def describe(event: Event) -> tuple[dict[str, Any], str]:
-    """An event as JSON, and in words."""
+def describe(event: Event) -> tuple[dict[str, Any], list[str]]:
+    """An event as JSON, and in words: lines, of which none begins in what a stranger said."""
     value: dict[str, Any]
     match event:
         case DelegationReceived(request):
@@ -114,10 +120,10 @@ def describe(event: Event) -> tuple[dict[str, Any], str]:
             return _while_away(event)
         case _:
             return _about_a_channel(event)
-    return value, sentence
+    return value, [sentence]
 
 
-def _while_away(event: SessionLost | SlotUsed | LeaseLost) -> tuple[dict[str, Any], str]:
+def _while_away(event: SessionLost | SlotUsed | LeaseLost) -> tuple[dict[str, Any], list[str]]:
     value: dict[str, Any]
     match event:
         case SessionLost(session_id=session_id, peer=address):
@@ -130,7 +136,7 @@ def _while_away(event: SessionLost | SlotUsed | LeaseLost) -> tuple[dict[str, An
             value = {"event": "slot_used", "slot_id": slot_id, "peer": peer}
             value["channel_id"] = event.channel_id
             sentence = f"A channel of {peer[:12]}… was accepted with key slot {slot_id}."
-    return value, sentence
+    return value, [sentence]
 
 
 def _about_a_channel(
@@ -139,9 +145,10 @@ def _about_a_channel(
     | FundingRefused
     | ChannelOpened
     | ChannelProblem
+    | RecordOutdated
     | PeerConnected
     | PeerUnreachable,
-) -> tuple[dict[str, Any], str]:
+) -> tuple[dict[str, Any], list[str]]:
     value: dict[str, Any]
     match event:
         case FundingChanged(channel_id, change, confirmations, detail):
@@ -165,21 +172,20 @@ def _about_a_channel(
         case ChannelProblem(channel_id, peer, reason, state_lost):
             value = {"event": "problem", "channel_id": channel_id.hex(), "peer": peer.hex()}
             value |= {"reason": reason, "state_lost": state_lost}
-            sentence = (
-                f"NOT AS IN THE RECORD: channel {short(channel_id)}, {short(peer)}: {reason}."
-            )
-            if state_lost:
-                sentence += (
-                    "\nTHIS WALLET'S RECORD MAY BE AN OLD COPY. Do not close the channel from it: "
-                    "that would forfeit its funds. Bring back the latest record."
-                )
+            return value, [
+                f"NOT AS IN THE RECORD: channel {short(channel_id)}, {short(peer)}: {reason}.",
+                *([OLD_COPY] if state_lost else ()),
+            ]
+        case RecordOutdated(reason):
+            value = {"event": "record_outdated", "reason": reason}
+            return value, [f"NOT IN THE RECORD: {reason}.", OLD_COPY]
         case PeerConnected(session_id, peer):
             value = {"event": "peer_connected", "session_id": session_id, "peer": peer.hex()}
             sentence = f"Connected to {short(peer)} again, as session {session_id}."
         case PeerUnreachable(peer, reason):
             value = {"event": "peer_unreachable", "peer": peer.hex(), "reason": reason}
             sentence = f"{short(peer)} can't be reached: {reason} Trying again."
-    return value, sentence
+    return value, [sentence]
 
 
 def _not_taken(who: str, channel_id: str, reason: str, final: bool) -> str:
@@ -187,7 +193,7 @@ def _not_taken(who: str, channel_id: str, reason: str, final: bool) -> str:
     return f"{who} refuses the funding transaction of channel {channel_id}: {reason}. {hope}."
 
 
-def _request(request: Request) -> tuple[dict[str, Any], str]:
+def _request(request: Request) -> tuple[dict[str, Any], list[str]]:
     value = {"event": "delegation", **_about(request), "deadline": request.deadline}
     match request:
         case ChannelKeysRequest():
@@ -197,7 +203,7 @@ def _request(request: Request) -> tuple[dict[str, Any], str]:
             value["accept_channel"] = to_dict(request.accept_channel)
         case FundingSignedRequest():
             value["funding_created"] = to_dict(request.funding_created)
-    return value, _ASKED[request.kind].format(peer=short(request.peer)) + "."
+    return value, [_ASKED[request.kind].format(peer=short(request.peer)) + "."]
 
 
 def _about(request: Request) -> dict[str, Any]:
@@ -210,7 +216,7 @@ def _about(request: Request) -> dict[str, Any]:
     }
 
 
-def _wish(request: ChannelKeysRequest) -> str:
+def _wish(request: ChannelKeysRequest) -> list[str]:
     wanted = request.open_channel
     visibility = "public" if request.is_public else "private"
     # BOLT #3: feerates count units of weight, of which four are a virtual byte.
@@ -220,12 +226,11 @@ def _wish(request: ChannelKeysRequest) -> str:
         if wanted.channel_type is None
         else str(Features.from_bytes(wanted.channel_type))
     )
-    lines = (
+    return [
         f"Node {request.peer.hex()} wants to open a {visibility} channel on {request.chain}:",
         f"  amount   {wanted.funding_satoshis:,} sat",
         f"  pushes   {sat(wanted.push_msat)} sat to this wallet",
         f"  type     {channel_type}",
         f"  feerate  {wanted.feerate_per_kw} sat/kw ({sat_per_vbyte:.1f} sat/vB)",
         f"  answer before {time_of(request.deadline)}",
-    )
-    return "\n".join(lines)
+    ]

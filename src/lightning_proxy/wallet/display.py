@@ -9,8 +9,9 @@ from rich.text import Text
 
 from lightning_proxy.bolt.features import Features
 from lightning_proxy.rpc import DeviceInfo, SessionInfo, SlotInfo, WakeTarget
+from lightning_proxy.terminal import plain
 from lightning_proxy.wallet.describe import describe
-from lightning_proxy.wallet.printer import Printer, plain
+from lightning_proxy.wallet.printer import Printer
 from lightning_proxy.wallet.words import sat, short, time_of
 
 if TYPE_CHECKING:
@@ -93,8 +94,11 @@ class Output(Printer):
                 "scriptpubkey": wanted.scriptpubkey.hex(),
                 "amount_sat": wanted.amount_sat,
                 "chain": wanted.chain,
+                "peer": wanted.peer.hex(),
+                "temporary_channel_id": wanted.temporary_channel_id.hex(),
             },
-            f"Fund the channel with exactly {wanted.amount_sat} sat to {wanted.address}:\n"
+            f"Fund the channel with {short(wanted.peer)} with exactly {wanted.amount_sat} sat to "
+            f"{wanted.address}:",
             "have your on-chain wallet make and sign a PSBT, DO NOT broadcast it, and put it here "
             f"in base64, {where}.",
         )
@@ -116,7 +120,7 @@ class Output(Printer):
                 "peer": str(session.peer),
                 "features": features.hex(),
             },
-            f"Connected to {session.peer} as session {session.id}.\n"
+            f"Connected to {session.peer} as session {session.id}.",
             f"The peer's features: {Features.from_bytes(features)}.",
         )
 
@@ -128,22 +132,31 @@ class Output(Printer):
         )
 
     def question(self, number: int, request: "ChannelKeysRequest") -> None:
-        """The owner is asked."""
+        """The owner is asked; of two questions at once, each says which it is."""
+        amount_sat = request.open_channel.funding_satoshis
         self.result(
-            {"event": "question", "number": number, "delegation_id": request.delegation_id},
-            f'[{number}] Accept this channel? Write "y {number}" or "n {number}".',
+            {
+                "event": "question",
+                "number": number,
+                "delegation_id": request.delegation_id,
+                "peer": request.peer.hex(),
+                "amount_sat": amount_sat,
+            },
+            f"[{number}] Accept the channel of {amount_sat:,} sat from {request.peer.hex()}?",
+            f'[{number}] Write "y {number}" or "n {number}".',
         )
 
     def event(self, event: "Event") -> None:
         """Something that happened to the wallet."""
-        self.result(*describe(event))
+        value, lines = describe(event)
+        self.result(value, *lines)
 
 
 def _session(session: SessionInfo) -> Row:
     return (
         session.session_id,
         # Apart each fits a line of 80 columns.
-        *map(plain, session.peer.partition("@")[::2]),
+        *session.peer.partition("@")[::2],
         session.state.value,
         time_of(session.created),
         f"{session.messages_received} in, {session.messages_sent} out",
@@ -153,14 +166,14 @@ def _session(session: SessionInfo) -> Row:
 
 def _channel(channel: "ChannelView") -> Row:
     return (
-        plain(channel.channel_id),
-        plain(short(bytes.fromhex(channel.peer))),
-        plain(channel.description),
+        channel.channel_id,
+        short(bytes.fromhex(channel.peer)),
+        channel.description,
         f"{channel.capacity_sat:,} sat",
         _ours(channel),
         f"{sat(channel.peer_balance_msat)} sat",
-        plain(_confirmations(channel)),
-        plain(channel.channel_type),
+        _confirmations(channel),
+        channel.channel_type,
         "us" if channel.role == _OPENER else "the peer",
     )
 
@@ -182,17 +195,17 @@ def _target(target: WakeTarget) -> Row:
     return (
         target.target_id,
         target.kind.value,
-        plain(target.host),
+        target.host,
         time_of(target.created),
         "" if target.last_success is None else time_of(target.last_success),
-        plain(target.failure or ""),
+        target.failure or "",
     )
 
 
 def _device(device: DeviceInfo) -> Row:
     return (
         device.device_key,
-        plain(device.name),
+        device.name,
         ", ".join(device.rights),
         str(device.sockets),
         time_of(device.created),
@@ -201,7 +214,7 @@ def _device(device: DeviceInfo) -> Row:
 
 
 def _listed(values: list[str] | None, show: Callable[[str], str]) -> Text:
-    return plain("any" if values is None else "\n".join(map(show, values)))
+    return plain("any") if values is None else plain(*map(show, values))
 
 
 def _ours(channel: "ChannelView") -> str:

@@ -149,6 +149,16 @@ class ChannelProblem:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordOutdated:
+    """The relay holds what this wallet has said, and its record doesn't know: it is an old copy.
+
+    Or another device's, or the relay lies. Nothing is signed for what the record doesn't have.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class PeerConnected:
     """The wallet has connected to a peer again, by itself, because it has channels with it."""
 
@@ -182,6 +192,7 @@ Event: TypeAlias = (
     | FundingNotTaken
     | ChannelOpened
     | ChannelProblem
+    | RecordOutdated
     | PeerConnected
     | PeerUnreachable
 )

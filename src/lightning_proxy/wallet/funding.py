@@ -42,6 +42,9 @@ class FundingWanted:
     amount_sat: int
     #: The chain's name, as in `bolt.chains`.
     chain: str
+    #: For which channel: with whom (node id, 33 bytes), and by which temporary id (32 bytes).
+    peer: bytes = b""
+    temporary_channel_id: bytes = b""
 
     @property
     def address(self) -> str:
@@ -54,7 +57,8 @@ class Funder(Protocol):
     """The user's on-chain wallet, which this wallet has no part in."""
 
     async def fund(self, wanted: FundingWanted) -> bytes:
-        """A signed PSBT that pays this; it must not be broadcast. Raises `Refusal` to say no.
+        """A signed PSBT that pays this; it must not be broadcast. Raises `Refusal` to say no, and
+        `LeftOpen` for a channel that is another's to fund.
 
         Binary, or in base64.
         """

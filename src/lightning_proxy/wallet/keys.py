@@ -19,6 +19,9 @@ from lightning_proxy.wallet.keyfile import SEED_SIZE
 _SALT: Final = b"lightning-proxy wallet v1"
 # Sixteen bytes more than the group order has make the reduction's bias too small to matter.
 _WIDE: Final = 48
+_SALT_SIZE: Final = 32
+#: It signs nothing but what spends `to_remote` (BOLT #3), whichever channel that is of.
+_UNSALTED: Final = frozenset({"payment_basepoint_secret"})
 
 
 class _Secret:
@@ -76,8 +79,10 @@ class ChannelSecrets(_Secret):
 class WalletKeys(_Secret):
     """A node's key and its channels' secrets, all from `seed` (32 bytes).
 
-    Channel n's secrets depend on the seed and n alone, so a seed and a number bring them back.
-    Raises `ValueError` for a seed of another length.
+    A channel's secrets depend on the seed, its index and its salt, which is in the wallet's record
+    alone: a copy of the record that goes on from an older state never comes upon the same again.
+    Only what the peer pays out to us is for a key of the seed's and the index's, so that the loss
+    of the record costs none of it. Raises `ValueError` for a seed of another length.
     """
 
     __slots__ = ("_node_secret", "_seed", "node_id")
@@ -111,24 +116,33 @@ class WalletKeys(_Secret):
         """A fresh BOLT #8 handshake with this node; raises `ValueError` for an id that is none."""
         return Initiator(self._node_secret, remote_node_id)
 
-    def channel(self, index: int) -> ChannelSecrets:
-        """The secrets of the channel with this index, from 0."""
+    def fresh_salt(self) -> bytes:
+        """For one new channel, 32 bytes; to be stored before anything that comes of it is said."""
+        return secrets.token_bytes(_SALT_SIZE)
+
+    def channel(self, index: int, salt: bytes | None = None) -> ChannelSecrets:
+        """The secrets of the channel with this index, from 0; those of old have no salt."""
+        salted = f"channel/{index}" if salt is None else f"channel/{index}/salt/{salt.hex()}"
         return ChannelSecrets(
             **{
-                name: self._derive_scalar(f"channel/{index}/{name}")
+                name: self._derive_scalar(
+                    f"channel/{index}/{name}" if name in _UNSALTED else f"{salted}/{name}"
+                )
                 for name in ChannelSecrets.__slots__
             }
         )
 
-    def private_keys(self, channels: Iterable[int] = ()) -> Iterator[tuple[str, bytes]]:
-        """Every secret of the wallet and of these channels, named.
+    def private_keys(
+        self, channels: Iterable[int] = (), salt: bytes | None = None
+    ) -> Iterator[tuple[str, bytes]]:
+        """Every secret of the wallet and of these channels, which have this salt, named.
 
         For whoever stores the seed, and for the proof that none of them crosses the relay.
         """
         yield "seed", self._seed
         yield "node_secret", self._node_secret
         for index in channels:
-            channel = self.channel(index)
+            channel = self.channel(index, salt)
             for name in ChannelSecrets.__slots__:
                 yield f"channel {index}: {name}", getattr(channel, name)
             first = per_commitment_secret(channel.per_commitment_seed, FIRST_COMMITMENT_INDEX)

@@ -1,7 +1,8 @@
 """The `open_channel` that this wallet offers, with fresh keys of its own."""
 
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Final
 
 from lightning_proxy.bolt.chains import CHAIN_HASHES
@@ -11,7 +12,6 @@ from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.features import Feature, Features
 from lightning_proxy.bolt.messages import OpenChannel
 from lightning_proxy.bolt.opening import (
-    ANNOUNCE_CHANNEL,
     MINIMUM_DUST_LIMIT_SAT,
     RESERVE_DIVISOR,
 )
@@ -33,7 +33,8 @@ class Offer:
     """What the owner wants: a channel with this peer (node id, 33 bytes).
 
     Without a `channel_type` the best that both nodes support is taken; without a feerate (satoshis
-    a 1,000 units of weight) a chain source's estimate.
+    a 1,000 units of weight) a chain source's estimate. `session_id` is where it is offered, and
+    `temporary_channel_id` (32 bytes) what it is known by.
     """
 
     peer: bytes
@@ -42,6 +43,8 @@ class Offer:
     channel_type: ChannelType | None = None
     announce: bool = False
     feerate_per_kw: int | None = None
+    session_id: str | None = None
+    temporary_channel_id: bytes = field(default_factory=partial(secrets.token_bytes, 32))
 
 
 async def offer_channel(
@@ -59,6 +62,8 @@ async def offer_channel(
     `chain` is a name of `bolt.chains`, `features` are those both nodes support. Raises
     `ChannelError`, `RecordError`.
     """
+    if offer.announce:
+        raise ChannelError("This wallet announces no channels yet: open it without --public.")
     if chain not in CHAIN_HASHES:
         raise ChannelError(f"{chain!r} is no chain; write one of {', '.join(CHAIN_HASHES)}.")
     if source is not None and source.chain != chain:
@@ -73,13 +78,12 @@ async def offer_channel(
         )
 
     def store(ledger: Ledger) -> OpenChannel:
-        index = ledger.next_index()
-        message = _open_channel(
-            offer, chain, channel_type, feerate, keys.channel(index).points(), policy
-        )
+        index, salt = ledger.next_index(), keys.fresh_salt()
+        points = keys.channel(index, salt).points()
+        message = _open_channel(offer, chain, channel_type, feerate, points, policy)
         channel = Channel(Role.OPENER, features)
         say(channel, message)
-        ledger.add(index, offer.peer, channel)
+        ledger.add(index, salt, offer.peer, offer.session_id, channel)
         return message
 
     try:
@@ -118,7 +122,7 @@ def _open_channel(
 ) -> OpenChannel:
     return OpenChannel(
         chain_hash=CHAIN_HASHES[chain],
-        temporary_channel_id=secrets.token_bytes(32),
+        temporary_channel_id=offer.temporary_channel_id,
         funding_satoshis=offer.funding_sat,
         push_msat=offer.push_msat,
         dust_limit_satoshis=MINIMUM_DUST_LIMIT_SAT,
@@ -129,7 +133,7 @@ def _open_channel(
         to_self_delay=policy.to_self_delay,
         max_accepted_htlcs=policy.max_accepted_htlcs,
         **asdict(points),
-        channel_flags=ANNOUNCE_CHANNEL if offer.announce else 0,
+        channel_flags=0,
         upfront_shutdown_script=b"",
         channel_type=channel_type.to_bytes(),
     )

@@ -12,11 +12,14 @@ from lightning_proxy.chain import ChainSource
 from lightning_proxy.rpc import ChannelInfo
 from lightning_proxy.wallet.confirmations import difference_of
 from lightning_proxy.wallet.policy import Policy
-from lightning_proxy.wallet.record import StoredChannel
+from lightning_proxy.wallet.record import SIGNED, StoredChannel
 from lightning_proxy.wallet.request import chain_of
 
 OWN_CHAIN: Final = "own chain source"
 RELAY: Final = "relay"
+#: A view's states besides those of `ChannelState`: not gone on with, and spent on the chain.
+FAILED: Final = "failed"
+CLOSED: Final = "closed"
 
 _STATES: Final = {
     ChannelState.OFFERED: "offered",
@@ -39,8 +42,9 @@ class FundingView(Struct, frozen=True, kw_only=True):
 
 
 class ChannelView(Struct, frozen=True, kw_only=True):
-    """One channel, as an owner sees it. The balances are the record's; no payment moves them yet.
+    """One channel, as an owner sees it; its `state` is a `ChannelState`, `FAILED` or `CLOSED`.
 
+    The balances are the record's; no payment moves them yet.
     `unproved_msat` is what the peer pushed and only the relay's word stands for: not counted
     among `our_balance_msat`, unless the policy says so.
     """
@@ -78,13 +82,13 @@ async def overview(
         channel = stored.channel()
         funding = None
         info = by_id.get(channel.channel_id.hex())
-        if channel.state in (ChannelState.SIGNED, ChannelState.READY):
+        if channel.state in SIGNED:
             if source is not None and source.chain == chain_of(channel.open_channel):
                 funding = await _by_source(channel, source)
             elif info is not None:
                 seen = None if info.funding is None else info.funding.confirmations
                 funding = FundingView(source=RELAY, confirmations=seen)
-        failure = None if info is None else info.failure
+        failure = stored.failure or (None if info is None else info.failure)
         views.append(_view(stored, channel, funding, policy, failure))
     return views
 
@@ -110,6 +114,7 @@ def _view(
     failure: str | None,
 ) -> ChannelView:
     opened = channel.open_channel
+    is_dead = failure is not None and channel.state not in SIGNED
     is_accepted = channel.state is not ChannelState.OFFERED
     needed = channel.accept_channel.minimum_depth if is_accepted else None
     ours = channel.balance_msat(channel.role)
@@ -122,15 +127,15 @@ def _view(
         channel_id=channel.channel_id.hex(),
         peer=stored.peer.hex(),
         role=channel.role.value,
-        state=channel.state.value,
+        state=_state(channel, funding, failure),
         description=_description(channel, funding, failure),
         chain=chain_of(opened),
         channel_type=str(channel_type_of(opened, channel.features)),
         public=bool(opened.channel_flags & ANNOUNCE_CHANNEL),
         capacity_sat=opened.funding_satoshis,
-        our_balance_msat=ours if proved else 0,
-        peer_balance_msat=channel.balance_msat(channel.role.other),
-        unproved_msat=0 if proved else ours,
+        our_balance_msat=ours if proved and not is_dead else 0,
+        peer_balance_msat=0 if is_dead else channel.balance_msat(channel.role.other),
+        unproved_msat=0 if proved or is_dead else ours,
         confirmations_needed=needed,
         funding=funding,
     )
@@ -147,13 +152,20 @@ def _is_proved(funding: FundingView | None, needed: int) -> bool:
     )
 
 
+def _state(channel: Channel, funding: FundingView | None, failure: str | None) -> str:
+    """What programs go by: nothing that is dead is `ready`."""
+    if funding is not None and funding.spent:
+        return CLOSED
+    return channel.state.value if failure is None else FAILED
+
+
 def _description(channel: Channel, funding: FundingView | None, failure: str | None) -> str:
     if funding is not None and funding.difference is not None:
         return "funding is not what was agreed"
     if funding is not None and funding.spent:
         return "closed on the chain"
     if failure is not None:
-        return f"failed, to be closed ({failure})"
+        return f"{'failed, to be closed' if channel.state in SIGNED else 'failed'} ({failure})"
     if channel.state is ChannelState.SIGNED and channel.channel_ready(channel.role) is not None:
         return "waiting for the peer's channel_ready"
     return _STATES[channel.state]

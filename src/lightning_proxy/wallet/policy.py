@@ -54,6 +54,7 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     allow_scid_alias: bool = True
     #: Without confirmations the opener can take the funding back.
     allow_zeroconf: bool = False
+    #: Of the two, only private channels are ever accepted: none is announced yet.
     visibility: tuple[Visibility, ...] = ("public", "private")
     #: Blocks; None: 3, and 1 where blocks are made at will (simnet, regtest).
     minimum_depth: Annotated[int, Meta(ge=1, le=1000)] | None = None
@@ -117,9 +118,13 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise Refusal(
                 f"feerate_per_kw {wanted.feerate_per_kw} is above {self.max_feerate_per_kw}"
             )
-        visibility: Visibility = "public" if request.is_public else "private"
-        if visibility not in self.visibility:
-            raise Refusal(f"{visibility} channels are not accepted")
+        if request.is_public:
+            # The peer would take for public what nobody ever hears of.
+            raise Refusal(
+                "public channels are not accepted: this node announces none; make it private"
+            )
+        if "private" not in self.visibility:
+            raise Refusal("private channels are not accepted")
         self._check_channel_type(wanted.channel_type)
         self._check_limits(wanted, wanted.funding_satoshis)
 

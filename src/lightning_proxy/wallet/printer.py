@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lightning_proxy import tables
+from lightning_proxy.terminal import plain
 from lightning_proxy.wallet.answers import Answer
 from lightning_proxy.wallet.errors import RelayError
 from lightning_proxy.wallet.words import short, time_of
@@ -18,7 +19,8 @@ from lightning_proxy.wallet.words import short, time_of
 class Printer:
     """Results go to stdout, errors and hints to stderr.
 
-    Relays and peers are strangers: what they say is shown without what a terminal would obey.
+    Relays and peers are strangers, so each line that is ours is an argument of its own: what they
+    say begins none (`terminal.flat`).
     """
 
     def __init__(self, json: bool) -> None:
@@ -26,16 +28,16 @@ class Printer:
         self._out = Console(highlight=False, soft_wrap=True)
         self._err = Console(stderr=True, highlight=False, soft_wrap=True)
 
-    def result(self, value: dict[str, Any], sentence: str) -> None:
+    def result(self, value: dict[str, Any], *lines: str) -> None:
         """One thing that happened."""
         if self.json:
             self.write(value)
         else:
-            self._out.print(plain(sentence))
+            self._out.print(plain(*lines))
 
-    def hint(self, sentence: str) -> None:
+    def hint(self, *lines: str) -> None:
         """What the user may do better."""
-        self._err.print(plain(sentence))
+        self._err.print(plain(*lines))
 
     def error(self, error: Exception) -> None:
         """Why the command failed."""
@@ -48,7 +50,7 @@ class Printer:
 
     def say(self, sentence: str) -> None:
         """For people alone."""
-        self._out.print(sentence)
+        self._out.print(plain(sentence))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
         """For people alone."""
@@ -73,16 +75,14 @@ class Printer:
         self._out.print(plain(f"Node id   {node_id.hex()}"))
         self._out.print(plain(f"File      {file}"))
         self._out.print(plain(f"Channels  {channels} accepted"))
-        rows: list[Sequence[str | Text]] = []
+        rows: list[Sequence[str]] = []
         for answer in latest:
             outcome = (
                 f"answered, for channel {answer.channel_index}"
                 if answer.refusal is None
                 else f"refused: {answer.refusal}"
             )
-            rows.append(
-                (time_of(answer.created), short(answer.peer), answer.kind.value, plain(outcome))
-            )
+            rows.append((time_of(answer.created), short(answer.peer), answer.kind.value, outcome))
         if rows:
             self.table(("when", "peer", "question", "answer"), rows)
 
@@ -96,8 +96,3 @@ def _answer(answer: Answer) -> dict[str, Any]:
         "channel_index": answer.channel_index,
         "refusal": answer.refusal,
     }
-
-
-def plain(text: str) -> Text:
-    """What a stranger wrote, without what a terminal would obey."""
-    return Text("".join(char if char.isprintable() or char == "\n" else "?" for char in text))

@@ -11,9 +11,10 @@ from typing import Final, Self, TypeVar
 
 import msgspec
 
-from lightning_proxy.bolt.channel import Channel, Entry
+from lightning_proxy.bolt.channel import Channel, ChannelState, Entry
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.features import Features
+from lightning_proxy.bolt.messages import FundingCreated, FundingSigned
 from lightning_proxy.rpc import DelegationKind, Slot
 from lightning_proxy.wallet import answers, database
 from lightning_proxy.wallet.answers import Answer
@@ -26,6 +27,8 @@ _REPEATS_KEPT: Final = 1000
 #: after 10 minutes. Its channel index stays used.
 _UNFUNDED_FOR: Final = 86_400.0
 
+#: What both have signed outlives its connection.
+SIGNED: Final = frozenset({ChannelState.SIGNED, ChannelState.READY})
 T = TypeVar("T")
 
 
@@ -34,6 +37,8 @@ class StoredChannel:
     """One channel with a peer (node id, 33 bytes), as far as it has come."""
 
     index: int
+    #: With the index, what `WalletKeys.channel` takes.
+    salt: bytes | None
     peer: bytes
     role: Role
     features: Features
@@ -41,6 +46,22 @@ class StoredChannel:
     log: tuple[Entry, ...]
     #: The signed transaction, where this wallet opens the channel and has one.
     funding_transaction: bytes | None
+    #: Where it began; None: an older version's.
+    session_id: str | None
+    #: Why it is not gone on with.
+    failure: str | None
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether both first commitments are."""
+        return self.channel().state in SIGNED
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether our signature for the peer's first commitment is made: money may follow."""
+        ours = FundingCreated if self.role is Role.OPENER else FundingSigned
+        type_ = ours.TYPE.to_bytes(2, "big")
+        return any(e.sender is self.role and e.raw.startswith(type_) for e in self.log)
 
     def channel(self) -> Channel:
         """Its state machine, on the connection on which it was left."""
@@ -58,6 +79,7 @@ class StoredSlot:
     """An answer that was left with a relay; `used`: what for, once that is known."""
 
     index: int
+    salt: bytes | None
     slot: Slot
     used: bytes | None
 
@@ -81,6 +103,20 @@ class Ledger:
         """The channel that has this final id."""
         return self._one("peer = ? AND channel_id = ?", (peer, channel_id))
 
+    def offered(self, temporary_channel_id: bytes) -> StoredChannel | None:
+        """The channel that this wallet offered by this temporary id, which it drew at random."""
+        return self._one(
+            "role = ? AND temporary_channel_id = ?", (Role.OPENER.value, temporary_channel_id)
+        )
+
+    def with_peer(self, peer: bytes) -> list[StoredChannel]:
+        """All channels with this peer, the oldest first."""
+        return self._some("peer = ?", (peer,))
+
+    def named(self, peer: bytes, temporary_channel_id: bytes) -> StoredChannel | None:
+        """The channel that has, or began with, this temporary id, whoever opened it."""
+        return self._one("peer = ? AND temporary_channel_id = ?", (peer, temporary_channel_id))
+
     def by_index(self, index: int) -> StoredChannel | None:
         """The channel whose secrets have this index."""
         return self._one("channel_index = ?", (index,))
@@ -95,7 +131,14 @@ class Ledger:
         self._execute("UPDATE wallet SET next_channel_index = ?", (index + 1,))
         return int(index)
 
-    def add(self, index: int, peer: bytes, channel: Channel) -> None:
+    def add(
+        self,
+        index: int,
+        salt: bytes | None,
+        peer: bytes,
+        session_id: str | None,
+        channel: Channel,
+    ) -> None:
         """Store a new channel; forget those that nobody came back to fund."""
         now = time.time()
         for (old,) in self._connection.execute(
@@ -105,7 +148,8 @@ class Ledger:
             self._execute("DELETE FROM channels WHERE channel_index = ?", (old,))
             self._execute("DELETE FROM answers WHERE channel_index = ?", (old,))
         self._execute(
-            "INSERT INTO channels VALUES (?, ?, ?, ?, ?, NULL, NULL, ?)",
+            "INSERT INTO channels (channel_index, peer, role, features, temporary_channel_id, "
+            "created, salt, session_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 index,
                 peer,
@@ -113,6 +157,8 @@ class Ledger:
                 channel.features.to_bytes(),
                 channel.temporary_channel_id,
                 now,
+                salt,
+                session_id,
             ),
         )
         self._append(index, channel.log, 0)
@@ -124,6 +170,11 @@ class Ledger:
         """
         if len(channel.log) == len(stored.log):
             return
+        if channel.state in SIGNED and stored.failure is not None and not stored.is_signed:
+            # It seemed to be lost with its connection, but the relay had the last word already.
+            self._execute(
+                "UPDATE channels SET failure = NULL WHERE channel_index = ?", (stored.index,)
+            )
         if channel.channel_id != channel.temporary_channel_id:
             try:
                 self._execute(
@@ -143,30 +194,52 @@ class Ledger:
             (transaction, stored.index),
         )
 
+    def fail(self, stored: StoredChannel, reason: str) -> None:
+        """Remember why a channel is not gone on with; the first reason stays."""
+        self._execute(
+            "UPDATE channels SET failure = ? WHERE channel_index = ? AND failure IS NULL",
+            (reason, stored.index),
+        )
+
+    # ---- the record itself ----
+
+    @property
+    def outdated(self) -> str | None:
+        """Why this is an older copy of the record, as far as a relay can be believed."""
+        (reason,) = self._connection.execute("SELECT outdated FROM wallet").fetchone()
+        return None if reason is None else str(reason)
+
+    def set_outdated(self, reason: str | None) -> None:
+        """What the comparison with a relay showed."""
+        if reason != self.outdated:
+            self._execute("UPDATE wallet SET outdated = ?", (reason,))
+
     # ---- key slots ----
 
-    def add_slot(self, index: int, slot: Slot) -> None:
+    def add_slot(self, index: int, salt: bytes, slot: Slot) -> None:
         """Store an answer that is about to be left with a relay."""
         self._execute(
-            "INSERT INTO slots VALUES (?, ?, ?, ?, NULL)",
+            "INSERT INTO slots (channel_index, funding_pubkey, slot, created, salt) "
+            "VALUES (?, ?, ?, ?, ?)",
             (
                 index,
                 bytes.fromhex(slot.answer.funding_pubkey),
                 msgspec.json.encode(slot),
                 time.time(),
+                salt,
             ),
         )
 
     def slot(self, funding_pubkey: bytes) -> StoredSlot | None:
         """What was left with this key (33 bytes)."""
         row = self._connection.execute(
-            "SELECT channel_index, slot, used FROM slots WHERE funding_pubkey = ?",
+            "SELECT channel_index, salt, slot, used FROM slots WHERE funding_pubkey = ?",
             (funding_pubkey,),
         ).fetchone()
         if row is None:
             return None
-        index, slot, used = row
-        return StoredSlot(index, msgspec.json.decode(slot, type=Slot), used)
+        index, salt, slot, used = row
+        return StoredSlot(index, salt, msgspec.json.decode(slot, type=Slot), used)
 
     def use_slot(self, index: int, opening: bytes) -> None:
         """It was used, for this opening."""
@@ -187,21 +260,24 @@ class Ledger:
 
     def _some(self, where: str, values: tuple[object, ...]) -> list[StoredChannel]:
         rows = self._connection.execute(
-            "SELECT channel_index, peer, role, features, created, funding_transaction "  # noqa: S608 - `where` is ours
-            f"FROM channels WHERE {where} ORDER BY channel_index",
+            "SELECT channel_index, salt, peer, role, features, created, funding_transaction, "  # noqa: S608 - `where` is ours
+            f"session_id, failure FROM channels WHERE {where} ORDER BY channel_index",
             values,
         ).fetchall()
         return [
             StoredChannel(
                 index=index,
+                salt=salt,
                 peer=peer,
                 role=Role(role),
                 features=Features.from_bytes(features),
                 created=created,
                 log=self._log(index),
                 funding_transaction=transaction,
+                session_id=session_id,
+                failure=failure,
             )
-            for index, peer, role, features, created, transaction in rows
+            for index, salt, peer, role, features, created, transaction, session_id, failure in rows
         ]
 
     def _log(self, index: int) -> tuple[Entry, ...]:
@@ -275,7 +351,10 @@ class Record:
         return await self._run(lambda: self._answer(request, make_answer))
 
     async def refuse(self, request: Request, reason: str) -> Answer:
-        """Store a refusal; an answer that is there already stays, and is returned instead."""
+        """Store a refusal; an answer that is there already stays, and is returned instead.
+
+        An opening of this wallet's that it does not fund is over with that.
+        """
         return await self._run(lambda: self._refuse(request, reason))
 
     async def channels_since(self, created: float) -> int:
@@ -302,6 +381,26 @@ class Record:
     async def channels(self) -> list[StoredChannel]:
         """Every channel, the oldest first."""
         return await self.change(Ledger.channels)
+
+    async def fail_opening(self, temporary_channel_id: bytes, reason: str) -> StoredChannel | None:
+        """Give up an opening of this wallet's; None: there is none that can be given up.
+
+        Afterwards no process of the wallet signs for it. One that it has signed for already goes
+        on, and so does one that failed before.
+        """
+
+        def work(ledger: Ledger) -> StoredChannel | None:
+            stored = ledger.offered(temporary_channel_id)
+            if stored is None or stored.failure is not None or stored.is_committed:
+                return None
+            ledger.fail(stored, reason)
+            return stored
+
+        return await self.change(work)
+
+    async def outdated(self) -> str | None:
+        """Why this is an older copy of the record; None as long as nothing shows that."""
+        return await self.change(lambda ledger: ledger.outdated)
 
     async def channel_indices(self) -> list[int]:
         """Every channel index that a channel has, ascending."""
@@ -345,6 +444,11 @@ class Record:
             found = self._find(request.delegation_id)
             if found is not None:
                 return found
+            if request.kind is DelegationKind.FUNDING_CREATED:
+                ledger = Ledger(self._database)
+                stored = ledger.opening(request.peer, Role.OPENER, request.channel_id)
+                if stored is not None and not stored.is_committed:
+                    ledger.fail(stored, f"this wallet refused: {reason}")
             return self._insert(request, None, None, reason, lasting=False)
 
     def _insert(

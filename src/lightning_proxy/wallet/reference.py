@@ -2,18 +2,32 @@
 
 import asyncio
 import itertools
+import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, cast
 
+import msgspec
 import structlog
 
+from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.errors import BoltError
-from lightning_proxy.bolt.messages import Init
+from lightning_proxy.bolt.messages import Error, Init
 from lightning_proxy.chain import open_source
-from lightning_proxy.rpc import SlotInfo, SlotPolicy
-from lightning_proxy.wallet import files
+from lightning_proxy.rpc import (
+    ANSWERS,
+    Answer,
+    ChannelInfo,
+    ErrorCode,
+    Rejected,
+    SessionLost,
+    SlotInfo,
+    SlotPolicy,
+    Slots,
+    Voided,
+)
+from lightning_proxy.wallet import answers, files
 from lightning_proxy.wallet.backoff import Backoff
 from lightning_proxy.wallet.channels import WalletChannels
 from lightning_proxy.wallet.client import Wallet
@@ -33,10 +47,13 @@ from lightning_proxy.wallet.events import (
     SessionClosed,
 )
 from lightning_proxy.wallet.funding import Funder
+from lightning_proxy.wallet.held import HeldOpenings
 from lightning_proxy.wallet.keys import WalletKeys
+from lightning_proxy.wallet.lists import every
 from lightning_proxy.wallet.offer import Offer, offer_channel
 from lightning_proxy.wallet.policy import ChannelType, Policy
-from lightning_proxy.wallet.record import Record
+from lightning_proxy.wallet.record import Record, StoredChannel
+from lightning_proxy.wallet.request import Request
 from lightning_proxy.wallet.session import Session
 from lightning_proxy.wallet.signer import Approve, KeySigner
 from lightning_proxy.wallet.slots import leave_slots
@@ -45,6 +62,13 @@ _log = structlog.get_logger()
 
 #: Seconds between two looks at a funding output that a question waits for.
 _ASK_AGAIN: Final = 2.0
+#: Questions that may be open at once, and more.
+_MAX_ASKED: Final = 1024
+#: How a relay says that another of the wallet's sockets settled a question.
+_ELSEWHERE: Final = "another device "
+#: And to whom comes second.
+_ANSWERED: Final = "the wallet answered."
+_GIVEN_UP: Final = "its owner gave the opening up"
 #: To peers with whom there are channels.
 _RECONNECT: Final = Backoff(first=1.0, most=300.0)
 
@@ -97,6 +121,9 @@ class ReferenceWallet:
         self._reconnect = reconnect
         self._reconnect_backoff = reconnect_backoff
         self._device = device
+        self._held = HeldOpenings(files.record_path(path))
+        #: Questions that came, by id, until it is known what became of them.
+        self._asked: dict[str, Request] = {}
         #: Who is being connected to, by node id.
         self._reconnecting: dict[bytes, asyncio.Task[None]] = {}
         self._errands: set[asyncio.Task[None]] = set()
@@ -132,6 +159,7 @@ class ReferenceWallet:
                     watch_interval=self._chain_interval,
                 )
             )
+            stack.callback(self._held.close)
             stack.push_async_callback(self._stop_tasks)
             self._stack = stack.pop_all()
         return self
@@ -168,8 +196,9 @@ class ReferenceWallet:
         announce: bool = False,
         feerate_per_kw: int | None = None,
         chain: str | None = None,
+        temporary_channel_id: bytes | None = None,
     ) -> bytes:
-        """Offer a session's peer a channel; returns its temporary id (32 bytes).
+        """Offer a session's peer a channel; returns its temporary id (32 bytes), chosen or given.
 
         `funder` is asked when the peer has accepted. Without a `channel_type` the best that both
         support is taken; `feerate_per_kw` (satoshis a 1,000 units of weight) comes from the
@@ -178,9 +207,18 @@ class ReferenceWallet:
         """
         if self._funder is None:
             raise ChannelError("Nobody is there to pay for a channel: this wallet has no funder.")
+        temporary_channel_id = temporary_channel_id or secrets.token_bytes(32)
+        self._held.hold(temporary_channel_id)
         message = await offer_channel(
             Offer(
-                session.peer.node_id, funding_sat, push_msat, channel_type, announce, feerate_per_kw
+                session.peer.node_id,
+                funding_sat,
+                push_msat,
+                channel_type,
+                announce,
+                feerate_per_kw,
+                session.id,
+                temporary_channel_id,
             ),
             chain=chain or self._only_chain(),
             features=session.features,
@@ -189,8 +227,41 @@ class ReferenceWallet:
             record=self.record,
             source=None if self.chain is None else self.chain.source,
         )
-        await self.client.open_channel(session.id, message.encode())
-        return message.temporary_channel_id
+        try:
+            await self.client.open_channel(session.id, message.encode())
+        except RelayError as error:
+            await self.record.fail_opening(temporary_channel_id, f"the relay says: {error}")
+            raise
+        return temporary_channel_id
+
+    async def give_up(self, temporary_channel_id: bytes) -> bool:
+        """Fail an opening of this wallet's, here and at the peer; whether that is done now.
+
+        Not once this wallet has signed for its funding: money may be on its way then, and only
+        the peer's signature gets it back.
+        """
+        stored = await self.record.fail_opening(temporary_channel_id, _GIVEN_UP)
+        self._held.release(temporary_channel_id)
+        if stored is None:
+            return False
+        # Where the session is gone, so is the opening (BOLT #2).
+        with suppress(KeyError, ConnectionLost, RelayError):
+            session = self.client.session(stored.session_id or "")
+            await session.send(Error(channel_id=temporary_channel_id, data=_GIVEN_UP.encode()))
+        return True
+
+    async def give_up_abandoned(self) -> int:
+        """Give up the openings of processes that are gone, even by `kill -9`; how many there were.
+
+        With them in the way a peer may refuse another.
+        """
+        count = 0
+        for stored in await self.record.channels():
+            if stored.role is Role.OPENER and stored.failure is None and not stored.is_committed:
+                temporary_channel_id = stored.channel().temporary_channel_id
+                if self._held.hold(temporary_channel_id):
+                    count += await self.give_up(temporary_channel_id)
+        return count
 
     def _only_chain(self) -> str:
         if self.chain is not None:
@@ -206,14 +277,50 @@ class ReferenceWallet:
         """
         self._run_errand(self._resume)
         async for event in self.client.events():
-            await self._react(event)
-            yield event
+            told = await self._what_happened(event)
+            if told is not None:
+                await self._react(told)
+                yield told
+
+    async def catch_up(self) -> None:
+        """Compare the record with what the relay knows, and take what came meanwhile.
+
+        `watch` does so whenever the relay is there (again). Raises what `Wallet.request` raises.
+        """
+        listed = await self._take_what_came()
+        slots = await every(self.client.request, "slots", Slots, SlotInfo)
+        await self.channels.compare(listed, slots)
 
     async def leave_slots(self, count: int, policy: SlotPolicy) -> list[SlotInfo]:
         """Leave so many key slots with the relay; raises what `slots.leave_slots` raises."""
         return await leave_slots(self.client, self.record, self._keys, self._policy, policy, count)
 
     # ---- what events call for ----
+
+    async def _what_happened(self, event: Event) -> Event | None:
+        """What became of a question that another process answered, from the record of both.
+
+        Two processes with one wallet's file are one wallet; to the relay they are two devices.
+        None: nothing but that both gave the same answer.
+        """
+        match event:
+            case DelegationReceived(request):
+                while len(self._asked) >= _MAX_ASKED:
+                    del self._asked[next(iter(self._asked))]
+                self._asked[request.delegation_id] = request
+            case Answered(request):
+                self._asked.pop(request.delegation_id, None)
+            case Refused(delegation_id):
+                self._asked.pop(delegation_id, None)
+            case Voided(id=delegation_id, reason=reason) if reason.startswith(_ELSEWHERE):
+                asked = self._asked.pop(delegation_id, None)
+                known = await self.record.find(delegation_id)
+                if asked is not None and known is not None:
+                    return _outcome(asked, known)
+            case Rejected(id=delegation_id, code=ErrorCode.DELEGATION_OVER.code, reason=reason):
+                if reason.endswith(_ANSWERED) and await self.record.find(delegation_id):
+                    return None
+        return event
 
     async def _react(self, event: Event) -> None:
         match event:
@@ -230,23 +337,44 @@ class ReferenceWallet:
                 await self.channels.look(request.peer, request.channel_id)
             case Refused():
                 await self.channels.look_again()
+                self._run_errand(self._look_for_the_lost)
             case Reconnected():
                 self._run_errand(self._resume)
             case SessionClosed():
+                self._run_errand(self._look_for_the_lost)
                 await self._reconnect_all()
+            case Voided() | Rejected() | SessionLost():
+                self._run_errand(self._look_for_the_lost)
 
     async def _resume(self) -> None:
         """The relay is there (again): what came meanwhile, and whom it is no longer connected to.
 
-        A wallet without channels has missed nothing.
+        Without a channel in the record, too: it may be an old one.
         """
-        if not await self.record.channels():
-            return
         try:
-            await self.channels.catch_up(await self.client.channels())
+            await self.catch_up()
         except (ConnectionLost, RelayError) as error:
             _log.info("not_caught_up", reason=str(error))
         await self._reconnect_all()
+
+    async def _take_what_came(self) -> list[ChannelInfo]:
+        """What the peers said meanwhile, and which openings the relay has lost."""
+        openings = await self._openings()
+        listed = await self.client.channels()
+        await self.channels.catch_up(listed)
+        if openings:
+            sessions = {info.session_id for info in await self.client.sessions()}
+            await self.channels.bury(openings, listed, sessions)
+        return listed
+
+    async def _look_for_the_lost(self) -> None:
+        """Something ended, and openings with it may have."""
+        if await self._openings():
+            await self._take_what_came()
+
+    async def _openings(self) -> list[StoredChannel]:
+        stored = await self.record.channels()
+        return [each for each in stored if each.failure is None and not each.is_signed]
 
     async def _reconnect_all(self) -> None:
         if not self._reconnect:
@@ -299,3 +427,11 @@ class ReferenceWallet:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _outcome(request: Request, answer: answers.Answer) -> Event:
+    """What this wallet said to a question."""
+    if answer.answer is None:
+        return Refused(request.delegation_id, answer.refusal or "")
+    said = msgspec.json.decode(answer.answer, type=ANSWERS[request.kind])
+    return Answered(request, cast("Answer", said))

@@ -167,8 +167,9 @@ class KeySigner:
             return partial(steps.release_funding, request=request, to_relay=self._chain is None)
 
         answer = await self._answer(request, judge, rpc.FundingTransaction)
-        # Only now: what makes it safe is on the disk.
-        if self._chain is not None and answer.transaction is None:
+        # Only now: what makes it safe is on the disk. Another process of this wallet's, without a
+        # chain, may have given it to the relay: twice doesn't hurt.
+        if self._chain is not None:
             await self._broadcast(request, self._chain)
         return answer
 
@@ -256,7 +257,11 @@ class KeySigner:
         channel = stored.channel()
         opened = channel.open_channel
         wanted = FundingWanted(
-            channel.funding_scriptpubkey, opened.funding_satoshis, chain_of(opened)
+            channel.funding_scriptpubkey,
+            opened.funding_satoshis,
+            chain_of(opened),
+            stored.peer,
+            channel.temporary_channel_id,
         )
         try:
             return read_funding(await self._funder.fund(wanted), wanted)

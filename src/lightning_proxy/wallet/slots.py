@@ -17,7 +17,7 @@ from lightning_proxy.bolt.opening import (
     check_open_channel,
 )
 from lightning_proxy.wallet.errors import PolicyError
-from lightning_proxy.wallet.keys import WalletKeys
+from lightning_proxy.wallet.keys import ChannelPoints, WalletKeys
 from lightning_proxy.wallet.policy import CHANNEL_TYPES, ChannelType, Policy
 from lightning_proxy.wallet.record import Ledger, Record
 from lightning_proxy.wallet.request import ChannelKeysRequest, Refusal
@@ -92,20 +92,18 @@ async def make_slots(
     def make(ledger: Ledger) -> list[rpc.Slot]:
         slots = []
         for _ in range(count):
-            index = ledger.next_index()
-            slot = rpc.Slot(answer=_answer(keys, index, policy, wanted), policy=wanted)
-            ledger.add_slot(index, slot)
+            index, salt = ledger.next_index(), keys.fresh_salt()
+            points = keys.channel(index, salt).points()
+            slot = rpc.Slot(answer=_answer(points, policy, wanted), policy=wanted)
+            ledger.add_slot(index, salt, slot)
             slots.append(slot)
         return slots
 
     return await record.change(make)
 
 
-def _answer(
-    keys: WalletKeys, index: int, policy: Policy, wanted: rpc.SlotPolicy
-) -> rpc.ChannelKeys:
+def _answer(points: ChannelPoints, policy: Policy, wanted: rpc.SlotPolicy) -> rpc.ChannelKeys:
     """What would be answered to the largest channel that fits, as far as it fits the smallest."""
-    points = keys.channel(index).points()
     return rpc.ChannelKeys(
         funding_pubkey=points.funding_pubkey.hex(),
         revocation_basepoint=points.revocation_basepoint.hex(),
@@ -167,7 +165,7 @@ def _take(ledger: Ledger, policy: Policy, used: rpc.SlotUsed, features: Features
     except (BoltError, Refusal) as error:
         # Not undone: the keys are out.
         return str(error)
-    ledger.add(left.index, peer, channel)
+    ledger.add(left.index, left.salt, peer, used.session_id, channel)
     return None
 
 

@@ -39,6 +39,7 @@ from lightning_proxy.wallet.request import (
     FundingCreatedRequest,
     FundingSignedRequest,
     FundingTransactionRequest,
+    LeftOpen,
     ReestablishRequest,
     Refusal,
     Request,
@@ -81,10 +82,12 @@ def accept(
     if stored is None:
         channel = Channel(Role.ACCEPTER, request.features)
         channel.receive(request.raw, request.open_channel)
-        index = ledger.next_index()
-        say(channel, _accept_channel(channel.open_channel, keys.channel(index).points(), policy))
-        ledger.add(index, request.peer, channel)
+        index, salt = ledger.next_index(), keys.fresh_salt()
+        points = keys.channel(index, salt).points()
+        say(channel, _accept_channel(channel.open_channel, points, policy))
+        ledger.add(index, salt, request.peer, request.session_id, channel)
     else:
+        _check_alive(stored)
         index, channel = stored.index, stored.channel()
         hear(channel, request.raw_messages)
     return index, msgspec.json.encode(_channel_keys(channel.accept_channel))
@@ -101,8 +104,9 @@ def sign_funding(
     hear(channel, request.raw_messages)
     signed = said(channel, FundingSigned)
     if signed is None:
+        _check_alive(stored)
         unsigned = channel.commitments[Role.OPENER].unsigned
-        signature = unsigned.sign(keys.channel(stored.index).funding_secret)
+        signature = unsigned.sign(keys.channel(stored.index, stored.salt).funding_secret)
         signed = FundingSigned(channel_id=channel.channel_id, signature=signature)
         say(channel, signed)
         ledger.extend(stored, channel)
@@ -120,6 +124,7 @@ def hear_accept_channel(
     From here on the funding output is settled.
     """
     stored = _offered(ledger, request)
+    _check_alive(stored)
     channel = stored.channel()
     hear(channel, request.raw_messages)
     policy.check_answer(channel.open_channel, channel.accept_channel)
@@ -139,6 +144,7 @@ def create_funding(
     hear(channel, request.raw_messages)
     created = said(channel, FundingCreated)
     if created is None:
+        _check_alive(stored)
         if funding is None:
             raise Refusal("there is no funding transaction")
         unsigned_message = FundingCreated(
@@ -148,7 +154,7 @@ def create_funding(
             signature=bytes(64),
         )
         unsigned = channel.commitments_of(unsigned_message)[Role.ACCEPTER].unsigned
-        signature = unsigned.sign(keys.channel(stored.index).funding_secret)
+        signature = unsigned.sign(keys.channel(stored.index, stored.salt).funding_secret)
         created = msgspec.structs.replace(unsigned_message, signature=signature)
         say(channel, created)
         ledger.extend(stored, channel)
@@ -204,7 +210,9 @@ def make_ready(
             channel.observe(seen.scriptpubkey, seen.amount_sat, seen.confirmations)
         ready = ChannelReady(
             channel_id=channel.channel_id,
-            second_per_commitment_point=keys.channel(stored.index).per_commitment_point(1),
+            second_per_commitment_point=keys.channel(
+                stored.index, stored.salt
+            ).per_commitment_point(1),
             short_channel_id=secrets.randbits(_ALIAS_BITS) if _has_alias(channel) else None,
         )
         say(channel, ready)
@@ -229,8 +237,14 @@ def reestablish(ledger: Ledger, request: ReestablishRequest) -> tuple[int, bytes
 
 
 def know(ledger: Ledger, request: UnknownChannelRequest) -> tuple[int, bytes]:
-    """`unknown_channel`: whether the record has it; raises `Refusal` where it doesn't."""
+    """`unknown_channel`: whether the record has it; raises `Refusal` where it doesn't.
+
+    A record that is known to be an old copy can't say no: the peer would close for good what the
+    latest one has. That is left to who has it (`LeftOpen`).
+    """
     stored = ledger.funded(request.peer, request.channel_id)
+    if stored is None and ledger.outdated is not None:
+        raise LeftOpen
     if stored is None:
         raise Refusal("this node has no such channel")
     return stored.index, msgspec.json.encode(rpc.ChannelKnown())
@@ -292,6 +306,12 @@ def _contradiction(channel: Channel, message: Message) -> str:
 # ---- inside ----
 
 
+def _check_alive(stored: StoredChannel) -> None:
+    """Nothing new is said for an opening that was given up; what was said stays said."""
+    if stored.failure is not None and not stored.is_committed:
+        raise Refusal(f"this opening is over: {stored.failure}")
+
+
 def _offered(ledger: Ledger, request: FundingCreatedRequest) -> StoredChannel:
     stored = ledger.opening(request.peer, Role.OPENER, request.channel_id)
     if stored is None:
@@ -302,7 +322,10 @@ def _offered(ledger: Ledger, request: FundingCreatedRequest) -> StoredChannel:
 def _funded(ledger: Ledger, request: Request) -> StoredChannel:
     stored = ledger.funded(request.peer, request.channel_id)
     if stored is None:
-        raise Refusal("this wallet's record has no channel of that id with that peer")
+        raise Refusal(
+            "this wallet's record has no channel of that id with that peer, and nothing is signed "
+            "without"
+        )
     return stored
 
 

@@ -275,6 +275,14 @@ class Component:
     def home(self) -> Path:
         return cache() / f"{self.name}-{self.key()}"
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it was built, and what it is links to is there still.
+
+        A cache may outlive the machine that a package was installed on.
+        """
+        return all((self.home / name).exists() for name in self.yields)
+
     def missing_tools(self) -> list[str]:
         return [
             f"{self.name} needs {tool}: {cure}"
@@ -300,8 +308,7 @@ COMPONENTS = (
         {"apt-get": DEBIAN},
         tuple(CHECKERS),
         (),
-        # A cache may outlive the machine that they were installed on.
-        tuple(CHECKERS.items()) + tuple(map(shutil.which, CHECKERS)),
+        tuple(CHECKERS.items()),
     ),
     Component(
         "npm",
@@ -325,8 +332,7 @@ COMPONENTS = (
         {} if installed_postgresql() else {"apt-get": DEBIAN, "dpkg-deb": DEBIAN},
         ("bin/initdb", "bin/postgres"),
         (),
-        # A cache may outlive the machine that it was installed on.
-        (POSTGRESQL_PACKAGES, installed_postgresql()),
+        (POSTGRESQL_PACKAGES,),
     ),
     Component(
         "browser",
@@ -334,8 +340,6 @@ COMPONENTS = (
         {"apt-get": DEBIAN},
         ("chromium",),
         (),
-        # A cache may outlive the machine that the browser was installed on.
-        (shutil.which("chromium"),),
     ),
     Component(
         "ldk",
@@ -371,7 +375,7 @@ COMPONENTS = (
 def home(name: str) -> Path:
     """The folder of a component that was built; BuildError when it wasn't."""
     (component,) = (component for component in COMPONENTS if component.name == name)
-    if not component.home.is_dir():
+    if not component.is_there:
         raise BuildError(
             f"{name} is not built: run python -m tests.interop.lab.build (make interop)"
         )
@@ -394,7 +398,7 @@ def locked(root: Path) -> Iterator[None]:
 def provide(component: Component) -> bool:
     """Builds a component unless it is there; removes what earlier recipes made. True if built."""
     target = component.home
-    if target.is_dir():
+    if component.is_there:
         return False
     if missing := component.missing_tools():
         raise BuildError("\n".join(missing))
@@ -405,6 +409,7 @@ def provide(component: Component) -> bool:
         for name in component.yields:
             if not (temporary / name).exists():
                 raise BuildError(f"{component.name}: the build made no {name}")
+        shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

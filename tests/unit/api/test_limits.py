@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from lightning_proxy.api.limits import Limits, LimitSettings, network_of
+from lightning_proxy.networks import block_of
 from lightning_proxy.relay.buckets import Buckets
 from lightning_proxy.rpc import ErrorCode, RpcError
 
@@ -131,12 +132,12 @@ async def test_calls_bytes_and_dials_by_wallet(clock: Clock) -> None:
     at.send(WALLET, 60_000)
     refused(lambda: at.send(WALLET, 60_000))
     at.send(WALLET, 40_000)
-    at.dial(WALLET)
-    refused(lambda: at.dial(WALLET))
-    at.dial(ADDRESS)
-    refused(lambda: at.dial(ADDRESS))
-    at.dial("127.0.0.1")
-    at.dial("127.0.0.1")
+    at.dial(WALLET, ADDRESS)
+    refused(lambda: at.dial(WALLET, ADDRESS))
+    at.dial(None, ADDRESS)
+    refused(lambda: at.dial(None, ADDRESS))
+    at.dial(None, "127.0.0.1")
+    at.dial(None, "127.0.0.1")
 
 
 async def test_who_scans_is_stopped(clock: Clock) -> None:
@@ -149,12 +150,50 @@ async def test_who_scans_is_stopped(clock: Clock) -> None:
         RpcError(ErrorCode.PEER_UNREACHABLE, "a moment ago", retry_after=1.0),
     ):
         for _ in range(10):
-            at.failed_dial(WALLET, error)
-    at.dial(WALLET)
-    at.failed_dial(WALLET, down)
-    at.failed_dial(WALLET, down)
-    error = refused(lambda: at.dial(WALLET))
+            at.failed_dial(WALLET, ADDRESS, error)
+    at.dial(WALLET, ADDRESS)
+    at.failed_dial(WALLET, ADDRESS, down)
+    at.failed_dial(WALLET, ADDRESS, down)
+    error = refused(lambda: at.dial(WALLET, ADDRESS))
     assert "did not answer" in error.sentence
-    at.dial(OTHER)
+    at.dial(OTHER, ADDRESS)
     clock.now += 3600
-    at.dial(WALLET)
+    at.dial(WALLET, ADDRESS)
+
+
+async def test_wallets_of_one_network_share_what_they_dial(clock: Clock) -> None:
+    """732 wallets, which cost nothing, got 46,848 dials."""
+    at = limits(dials_per_network_burst=5)
+    for number in range(5):
+        at.dial(bytes([2, number]), f"203.0.113.{number}")
+    error = refused(lambda: at.dial(b"another", "203.0.113.77"))
+    assert "network" in error.sentence
+    # What was refused cost the wallet nothing, and nobody elsewhere.
+    at.dial(b"another", "198.51.100.1")
+    for number in range(100):
+        at.dial(bytes([3, number]), "127.0.0.1")
+
+
+async def test_networks_that_scan_are_stopped(clock: Clock) -> None:
+    at = limits(failed_dials_per_network_burst=3)
+    down = RpcError(ErrorCode.PEER_TIMEOUT, "down")
+    for number in range(3):
+        at.failed_dial(bytes([2, number]), f"203.0.113.{number}", down)
+    assert "network" in refused(lambda: at.dial(b"another", ADDRESS)).sentence
+    at.dial(b"another", "198.51.100.1")
+
+
+@pytest.mark.parametrize(
+    ("address", "block"),
+    [
+        ("203.0.113.7", "cb0071"),
+        ("::ffff:203.0.113.200", "cb0071"),
+        ("2001:db8:1:2ff:3::1", "20010db8000102"),
+        ("2001:db8:1:200::1", "20010db8000102"),
+        ("127.0.0.1", None),
+        ("::1", None),
+        ("unix", "unix"),
+    ],
+)
+def test_whose_budget_is_shared(address: str, block: str | None) -> None:
+    assert block_of(address) == block

@@ -31,7 +31,7 @@ OPEN_CHANNEL = OpenChannel(
     delayed_payment_basepoint=point(4),
     htlc_basepoint=point(5),
     first_per_commitment_point=point(6),
-    channel_flags=1,
+    channel_flags=0,
     upfront_shutdown_script=b"",
     channel_type=ANCHORS,
 )

@@ -80,7 +80,7 @@ def test_open_channel_inside_the_bounds(changes: dict[str, Any]) -> None:
         ({"upfront_shutdown_script": b"\x6a\x06" + bytes(6)}, "upfront_shutdown_script"),
         ({"channel_type": b""}, "channel_type"),
         ({"channel_type": b"\x00" + ANCHORS}, "channel_type"),
-        ({"channel_type": SCID_ALIAS}, "channel_type"),
+        ({"channel_type": SCID_ALIAS, "channel_flags": 1}, "channel_type"),
         ({"push_msat": 1000 * (1_000_000 - 944) + 1}, "funding_satoshis"),
         (
             {"push_msat": 1000 * (1_000_000 - 183) + 1, "channel_type": STATIC_REMOTEKEY},

@@ -16,6 +16,7 @@ from tests.unit.chain.fakes import (
     block_name,
     serving,
 )
+from tests.unit.chain.test_rejections import THERE
 
 CONFIRMED = Output(SCRIPT, 1_000_000, 3, 108, 2, spent=False)
 
@@ -337,6 +338,16 @@ async def test_broadcast_of_what_is_there(node: FakeNode, source: ChainSource) -
     # Whose outputs are all spent, so that it can't be found.
     node.transaction_height = None
     assert await source.broadcast(TRANSACTION) == TXID
+
+
+@pytest.mark.parametrize("reason", THERE)
+async def test_broadcast_of_what_is_there_and_can_not_be_found(
+    node: FakeNode, source: ChainSource, reason: str
+) -> None:
+    node.transaction_height = None
+    for code in (-25, -26, -27):
+        node.errors["sendrawtransaction"] = (code, reason)
+        assert await source.broadcast(TRANSACTION) == TXID
 
 
 async def test_broadcast_rejected(node: FakeNode, source: ChainSource) -> None:

@@ -9,6 +9,7 @@ from aiohttp import web
 from lightning_proxy.chain import BroadcastRejected, ChainError, ChainSource, Output, open_source
 from lightning_proxy.chain.simulated import SimulatedChain
 from tests.unit.chain.fakes import SCRIPT, TRANSACTION, TXID
+from tests.unit.chain.test_rejections import THERE
 
 
 @pytest.fixture
@@ -256,11 +257,24 @@ async def test_a_server_that_calls_it_bad_though_it_has_it(
 
     async def fault(request: web.Request) -> web.Response | None:
         if request.method == "POST":
-            return web.Response(text="txn-already-in-mempool", status=400)
+            return web.Response(text="bad-txns-inputs-missingorspent", status=400)
         return None
 
     chain.fault = fault
     assert await source.broadcast(raw) == chain.mempool[0]
-    with pytest.raises(BroadcastRejected, match="txn-already-in-mempool"):
+    with pytest.raises(BroadcastRejected, match="bad-txns-inputs-missingorspent"):
         await source.broadcast(TRANSACTION)
+
+
+@pytest.mark.parametrize("reason", THERE)
+async def test_a_server_whose_index_is_behind_its_node(
+    chain: SimulatedChain, source: ChainSource, reason: str
+) -> None:
+    async def fault(request: web.Request) -> web.Response | None:
+        if request.method == "POST":
+            return web.Response(text=reason, status=400)
+        return None
+
+    chain.fault = fault
+    assert await source.broadcast(TRANSACTION) == TXID
     assert TXID not in chain.mempool

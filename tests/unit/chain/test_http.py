@@ -160,6 +160,19 @@ async def test_a_key_in_the_path_stays_there() -> None:
     assert SECRET not in repr(error.value)
 
 
+async def test_nor_does_who_is_no_http_server_get_it_into_a_sentence() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # The request's line, as if it were an answer's.
+        writer.write(await reader.readline())
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(ChainError, match=f"can't ask {address}: ") as error:
+            await open_source(f"esplora+http://{address}/{SECRET}")
+    assert SECRET not in repr(error.value)
+
+
 async def test_credentials() -> None:
     node = FakeNode()
     async with serving(node.answer) as address:

@@ -3,6 +3,7 @@
 import pytest
 
 from lightning_proxy.chain import BroadcastRejected
+from lightning_proxy.chain.rejections import is_there
 
 FOR_NOW = [
     # Bitcoin Core
@@ -39,6 +40,52 @@ FOR_EVER = [
     "TX rejected: failed to validate input 00:0 which references output 11:0",
     "TX rejected: transaction output value of 3 is higher than the total of its inputs",
 ]
+#: No refusals: the node has it.
+THERE = [
+    "Transaction already in block chain",
+    "Transaction outputs already in utxo set",
+    "txn-already-in-mempool",
+    "txn-already-known",
+    "txn-same-nonwitness-data-in-mempool",
+    "TX rejected: already have transaction 00",
+    "TX rejected: transaction already exists",
+    'sendrawtransaction RPC error: {"code":-27,"message":"Transaction already in block chain"}',
+    "sendrawtransaction RPC error -27: Transaction outputs already in utxo set",
+]
+#: Each twice, some blocks apart.
+SAME_KIND = [
+    ("mempool min fee not met, 110 < 500", "mempool min fee not met, 110 < 1.2e-05"),
+    (
+        "TX rejected: transaction 00 has 100 fees which is under the required amount of 110",
+        "TX rejected: transaction 00 has 100 fees which is under the required amount of 9000",
+    ),
+    (
+        f"TX rejected: output {'0a' * 32}:0 already spent by transaction {'1b' * 32}",
+        f"TX rejected: output {'0a' * 32}:0 already spent by transaction {'2c' * 32}",
+    ),
+    ("who knows 0.5 of 7", "who knows 0.00006 of 1e-7"),
+]
+
+
+@pytest.mark.parametrize("reason", THERE)
+def test_it_is_there(reason: str) -> None:
+    assert is_there(reason)
+    assert is_there(reason.upper())
+
+
+@pytest.mark.parametrize("reason", [*FOR_NOW, *FOR_EVER])
+def test_it_is_not_there(reason: str) -> None:
+    assert not is_there(reason)
+
+
+@pytest.mark.parametrize(("once", "again"), SAME_KIND)
+def test_numbers_make_no_other_kind(once: str, again: str) -> None:
+    assert BroadcastRejected(once).kind == BroadcastRejected(again).kind
+
+
+def test_what_nodes_say_for_different_reasons_is_of_different_kinds() -> None:
+    reasons = [once for once, _ in SAME_KIND] + FOR_EVER
+    assert len({BroadcastRejected(reason).kind for reason in reasons}) == len(reasons)
 
 
 @pytest.mark.parametrize("reason", FOR_NOW)

@@ -63,6 +63,46 @@ def test_wrong_settings(tmp_path: Path, arguments: list[str], sentence: str) -> 
     assert sentence in result.stderr
 
 
+SECRET = "a-secret-of-nobody-else"
+NOWHERE = ("--audit", "/dev/null/audit")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "setting"),
+    [
+        ("--token", SECRET, "LIGHTNING_PROXY_API_TOKENS"),
+        ("--chain", f"bitcoind://a:{SECRET}@127.0.0.1:1", "LIGHTNING_PROXY_RELAY_CHAIN_FILE"),
+        ("--store", f"postgresql://a:{SECRET}@127.0.0.1:1/b", "LIGHTNING_PROXY_RELAY_STORE"),
+        ("--store", f"postgres://127.0.0.1:1/b?password={SECRET}", "LIGHTNING_PROXY_RELAY_STORE"),
+    ],
+)
+def test_a_secret_among_the_arguments_is_told(
+    tmp_path: Path, flag: str, value: str, setting: str
+) -> None:
+    # It ends at once, for there is no such place to write to.
+    result = run(tmp_path, "serve", flag, value, "--log-format", "json", *NOWHERE)
+    (warning, error) = result.stderr.splitlines()
+    told = json.loads(warning)
+    assert (told["event"], told["flag"]) == ("secret_in_process_list", flag)
+    assert setting in told["reason"]
+    assert error.startswith("Error: log.audit")
+    assert SECRET not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--chain", "bitcoind://127.0.0.1:1?cookie=/tmp/cookie"),
+        ("--chain", "esplora+http://127.0.0.1:1"),
+        ("--store", "postgresql://127.0.0.1:1/b"),
+        ("--store", "relay.sqlite"),
+    ],
+)
+def test_what_is_no_secret_is_not_told(tmp_path: Path, flag: str, value: str) -> None:
+    result = run(tmp_path, "serve", flag, value, *NOWHERE)
+    assert result.stderr.startswith("Error: log.audit")
+
+
 def test_print_config(tmp_path: Path) -> None:
     file = tmp_path / "relay.toml"
     file.write_text("[api]\ntokens = ['a-token-of-nobody-else']\n[log]\nlevel = 'debug'\n")

@@ -56,7 +56,7 @@ def black_hole(host: str, port: int) -> Iterator[None]:
 
 async def dial(addresses: list[str], port: int, **settings: Any) -> None:
     chosen = DialSettings(**{"allow_loopback": True, "timeout": 3.0, **settings})
-    policy = DialPolicy(chosen, relay_on_loopback=True)
+    policy = DialPolicy(chosen, relay_is_local=True)
     async with name_server.resolver(lambda _: addresses) as resolver:
         dialler = Dialler(chosen, policy, resolver)
         peer = NodeAddress(OPEN_CHANNEL.funding_pubkey, "peer.example", port)

@@ -43,8 +43,8 @@ PRIVATE = [
 NEVER = ["0.0.0.0", "0.1.2.3", "255.255.255.255", "::", "224.0.0.1", "ff02::1", "::ffff:224.0.0.1"]
 
 
-def policy(*, relay_on_loopback: bool = False, **settings: object) -> DialPolicy:
-    return DialPolicy(DialSettings(**settings), relay_on_loopback=relay_on_loopback)  # type: ignore[arg-type]
+def policy(*, relay_is_local: bool = False, **settings: object) -> DialPolicy:
+    return DialPolicy(DialSettings(**settings), relay_is_local=relay_is_local)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("address", PUBLIC)
@@ -58,16 +58,16 @@ def test_others_are_not(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", LOOPBACK)
-def test_a_relay_on_loopback_dials_loopback_unless_told_not_to(address: str) -> None:
-    assert policy(relay_on_loopback=True).allows(ip_address(address))
+def test_a_relay_is_local_dials_loopback_unless_told_not_to(address: str) -> None:
+    assert policy(relay_is_local=True).allows(ip_address(address))
     assert policy(allow_loopback=True).allows(ip_address(address))
-    assert not policy(relay_on_loopback=True, allow_loopback=False).allows(ip_address(address))
+    assert not policy(relay_is_local=True, allow_loopback=False).allows(ip_address(address))
 
 
 @pytest.mark.parametrize("address", PRIVATE)
 def test_private_addresses_when_allowed(address: str) -> None:
     assert policy(allow_private=True).allows(ip_address(address))
-    assert not policy(relay_on_loopback=True).allows(ip_address(address))
+    assert not policy(relay_is_local=True).allows(ip_address(address))
 
 
 @pytest.mark.parametrize("address", NEAR)
@@ -96,7 +96,7 @@ def test_mapped_networks_are_what_they_map() -> None:
 
 @pytest.mark.parametrize("address", NEVER)
 def test_some_are_never_peers(address: str) -> None:
-    settings = policy(relay_on_loopback=True, allow_private=True, allow_loopback=True)
+    settings = policy(relay_is_local=True, allow_private=True, allow_loopback=True)
     assert not settings.allows(ip_address(address))
 
 

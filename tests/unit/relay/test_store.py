@@ -7,8 +7,9 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,9 @@ from lightning_proxy.relay.store import (
     migrations,
     tables,
 )
+from lightning_proxy.relay.store.wakes import StoredTarget, WakeStore
+from lightning_proxy.relay.store.wallets import WalletStore
+from lightning_proxy.rpc import WakeKind
 
 WALLET, OTHER_WALLET = b"\x02" + bytes(32), b"\x03" + bytes(32)
 PEER, OTHER_PEER = b"\x02" + b"\x01" * 32, b"\x02" + b"\x02" * 32
@@ -208,10 +212,27 @@ async def test_state_from_before_there_were_migrations(path: Path) -> None:
         if table not in ("channels", "channel_messages", "sqlite_sequence"):
             database.execute(f"DROP TABLE {table}")
     # As it was then.
-    database.execute("ALTER TABLE channels DROP COLUMN failure")
+    for column in ("failure", "broadcast"):
+        database.execute(f"ALTER TABLE channels DROP COLUMN {column}")
     database.close()
     async with stored(path) as store:
         assert await store.some_channels(WALLET, b"", 100) == [channel()]
+
+
+async def test_wallets_from_before_it_was_noted_when_they_came_came_just_now(path: Path) -> None:
+    async with Database(str(path)) as database:
+        await WakeStore(database).add(StoredTarget("7a", WALLET, WakeKind.WEBHOOK, b"{}", 1.0))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE wallets")
+        connection.execute("UPDATE alembic_version SET version_num = '0004'")
+        connection.commit()
+    began = time.time()
+    async with Database(str(path)) as database:
+        store = WalletStore(database)
+        assert await store.forget(began - 1.0, ()) == []
+        assert await store.forget(time.time() + 1.0, {WALLET}) == []
+        assert await store.forget(time.time() + 1.0, ()) == [WALLET]
+        assert await WakeStore(database).all() == []
 
 
 async def test_the_migrations_make_the_tables_that_the_code_knows(where: str) -> None:

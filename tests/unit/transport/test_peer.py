@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from lightning_proxy.transport import CipherState, PeerTransport, SendQueueFull
+from lightning_proxy.transport import CipherState, Pace, PeerTransport, SendQueueFull
 from lightning_proxy.transport.reference import ReferenceCipherState
 
 KEY_OUT, KEY_IN, CHAINING_KEY = b"\x01" * 32, b"\x02" * 32, b"\x03" * 32
@@ -73,12 +73,16 @@ def _length(state: ReferenceCipherState, header: bytes) -> int:
     return int.from_bytes(twin.decrypt(header), "big")
 
 
-async def connect(recorder: Recorder) -> tuple[PeerTransport, Far]:
+async def connect(recorder: Recorder, pace: Pace | None = None) -> tuple[PeerTransport, Far]:
     near, far = socket.socketpair()
     loop = asyncio.get_running_loop()
-    _, peer = await loop.create_connection(lambda: PeerTransport(recorder), sock=near)
+    _, peer = await loop.create_connection(lambda: PeerTransport(recorder, pace), sock=near)
     recorder.peer = peer
     return peer, Far(*await asyncio.open_connection(sock=far))
+
+
+def started(peer: PeerTransport) -> None:
+    peer.start(CipherState(KEY_OUT, CHAINING_KEY), CipherState(KEY_IN, CHAINING_KEY))
 
 
 @pytest.fixture
@@ -92,7 +96,7 @@ async def recorder() -> AsyncIterator[Recorder]:
 @pytest.fixture
 async def peer_far(recorder: Recorder) -> AsyncIterator[tuple[PeerTransport, Far]]:
     peer, far = await connect(recorder)
-    peer.start(CipherState(KEY_OUT, CHAINING_KEY), CipherState(KEY_IN, CHAINING_KEY))
+    started(peer)
     yield peer, far
     far.writer.transport.abort()
 
@@ -333,7 +337,7 @@ async def test_nothing_goes_to_a_socket_that_took_over_the_number(recorder: Reco
     loop = asyncio.get_running_loop()
     transport, peer = await loop.create_connection(lambda: PeerTransport(recorder), sock=near)
     recorder.peer = peer
-    peer.start(CipherState(KEY_OUT, CHAINING_KEY), CipherState(KEY_IN, CHAINING_KEY))
+    started(peer)
     peer.pause_writing()
     peer.send(message(1001))
     transport.abort()
@@ -388,7 +392,7 @@ async def test_a_consumer_that_fails_ends_its_own_session_only(recorder: Recorde
     reported: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     peer, far = await connect(recorder)
-    peer.start(CipherState(KEY_OUT, CHAINING_KEY), CipherState(KEY_IN, CHAINING_KEY))
+    started(peer)
 
     def fail(_: bytes) -> None:
         raise LookupError("a bug")
@@ -410,7 +414,7 @@ async def test_a_view_is_dead_after_the_callback() -> None:
 
     keeper = Keeper()
     peer, far = await connect(keeper)
-    peer.start(CipherState(KEY_OUT, CHAINING_KEY), CipherState(KEY_IN, CHAINING_KEY))
+    started(peer)
     await far.write(far.sending.seal(message(1001)))
     await keeper.wait_messages(1)
     with pytest.raises(ValueError, match="released"):
@@ -435,7 +439,7 @@ async def test_handshake_bytes_come_in_any_pieces_and_early_frames_are_kept(
     assert await peer.receive_exactly(66) == acts[50:]
     peer.write_raw(b"raw")
     assert await far.reader.readexactly(3) == b"raw"
-    peer.start(CipherState(KEY_OUT, CHAINING_KEY), CipherState(KEY_IN, CHAINING_KEY))
+    started(peer)
     assert await recorder.wait_messages(1) == [message(1001)]
     far.writer.close()
 
@@ -468,9 +472,37 @@ async def test_the_peer_goes_during_the_handshake(recorder: Recorder) -> None:
 
 async def test_a_peer_that_does_not_read_is_cut_off_after_close(recorder: Recorder) -> None:
     peer, far = await connect(recorder)
-    peer.start(CipherState(KEY_OUT, CHAINING_KEY), CipherState(KEY_IN, CHAINING_KEY))
+    started(peer)
     for _ in range(7):
         peer.send(message(1001, 60_000))
     peer.close("bye")
     assert await recorder.wait_closed() == "bye"
     far.writer.transport.abort()
+
+
+@pytest.mark.parametrize("size", [40, 5_000, 65_535])
+async def test_what_is_kept_of_a_view_stays_what_it_was(size: int) -> None:
+    """A slice outlives the view, and whatever is read next must not shine through it."""
+
+    class Keeper(Recorder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.slices: list[memoryview] = []
+
+        def on_message(self, type_: int, view: memoryview) -> None:
+            self.slices += (view[2:], view.cast("B"), memoryview(view)[-20:])
+            super().on_message(type_, view)
+
+    keeper = Keeper()
+    peer, far = await connect(keeper)
+    peer.start(CipherState(KEY_OUT, CHAINING_KEY), CipherState(KEY_IN, CHAINING_KEY))
+    sent = [bytes([1, 1]) + bytes([number]) * (size - 2) for number in range(1, 9)]
+    for count, message in enumerate(sent, 1):
+        await far.write(far.sending.seal(message))
+        await keeper.wait_messages(count)
+    kept = [bytes(each) for each in keeper.slices]
+    assert kept == [part for each in sent for part in (each[2:], each, each[-20:])]
+    peer.abort("done")
+    await keeper.wait_closed()
+    far.writer.transport.abort()
+    assert [bytes(each) for each in keeper.slices] == kept

@@ -19,6 +19,8 @@ class FakeChain:
         self.sent: list[bytes] = []
         self.fault: ChainError | None = None
         self.rejects: str | None = None
+        #: How often a transaction was handed to it.
+        self.tried = 0
         self.asked = 0
         self.on_ask: Callable[[], None] = lambda: None
         self.height = 100
@@ -64,6 +66,7 @@ class FakeChain:
 
     async def broadcast(self, transaction: bytes) -> bytes:
         self._answer()
+        self.tried += 1
         if self.rejects is not None:
             raise BroadcastRejected(self.rejects)
         self.sent.append(transaction)

@@ -20,7 +20,10 @@ class Play:
 
     def __init__(self, socket: RelaySocket, listed: list[dict[str, Any]]) -> None:
         self.socket = socket
+        socket.has_nothing = False
         self.listed = listed
+        #: What `sessions` is answered.
+        self.sessions: list[dict[str, Any]] = []
         self.refuse_to_connect = False
         #: Said before `sessions` is answered.
         self.on_sessions: dict[str, Any] | None = None
@@ -47,6 +50,8 @@ class Play:
             case "channels":
                 result = self.listed
             case "sessions":
+                result = self.sessions
+            case "slots":
                 result = []
             case "open_channel":
                 assert params["session_id"] == SESSION_ID
@@ -75,6 +80,7 @@ class Play:
         await self.socket.say(method="message", params=params)
 
     async def close(self) -> None:
+        self.sessions = []
         closed = {"session_id": SESSION_ID, "reason": "the peer hung up"}
         await self.socket.say(method="closed", params=closed)
 

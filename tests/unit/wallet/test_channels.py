@@ -335,7 +335,7 @@ async def test_an_overview_of_a_channel_by_whoever_knows(
         "signed",
         "waiting for confirmations",
     )
-    assert (shown.chain, shown.public, shown.capacity_sat) == ("regtest", True, 1_000_000)
+    assert (shown.chain, shown.public, shown.capacity_sat) == ("regtest", False, 1_000_000)
     assert shown.channel_type == "option_static_remotekey, option_anchors"
     assert (shown.confirmations_needed, shown.funding) == (1, None)
     listed = [info(opening, funding=FundingSeen(5))]

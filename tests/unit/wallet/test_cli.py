@@ -185,7 +185,7 @@ async def test_watching_in_words(wallet: dict[str, str], relay: ScriptedRelay, p
     code, out, _ = await program.end()
     assert code == 0
     for words in (
-        "wants to open a public channel on regtest",
+        "wants to open a private channel on regtest",
         "amount   1,000,000 sat",
         "pushes   1,234.567 sat",
         "option_static_remotekey, option_anchors",

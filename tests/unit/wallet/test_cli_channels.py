@@ -7,7 +7,9 @@ import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 from btclib.tx import TxOut
@@ -15,9 +17,11 @@ from btclib.tx import TxOut
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.messages import Error
 from lightning_proxy.chain.simulated import SimulatedChain
-from lightning_proxy.rpc import DelegationKind
+from lightning_proxy.rpc import Delegate, DelegationKind
 from lightning_proxy.wallet import files
-from tests.unit.wallet.openings import Opening, SigningWallet, psbt
+from lightning_proxy.wallet.request import read_request
+from lightning_proxy.wallet.signer import ask
+from tests.unit.wallet.openings import CONFIRMED, Opening, SigningWallet, psbt
 from tests.unit.wallet.play import ByRelay, Play
 from tests.unit.wallet.program import Program, run
 from tests.unit.wallet.samples import PEER, PEER_ADDRESS, SESSION_ID, session_info
@@ -64,6 +68,15 @@ async def test_channels_without_a_chain(wallet: dict[str, str], opening: Opening
     assert (shown["our_balance_msat"], shown["unproved_msat"]) == (0, 200_000_001)
 
 
+async def test_an_old_copy_is_told_as_one(wallet: dict[str, str], opening: Opening) -> None:
+    reason = "the relay has a channel that it does not have"
+    await opening.wallet.record.change(lambda ledger: ledger.set_outdated(reason))
+    code, _, err = await run("channels", **wallet)
+    assert code == 0
+    assert f"NOT IN THE RECORD: {reason}." in err
+    assert "Bring back the latest record." in err
+
+
 async def test_channels_by_the_wallets_own_chain(wallet: dict[str, str], opening: Opening) -> None:
     async with SimulatedChain() as chain:
         raw, _ = chain.faucet(opening.peer.channel.funding_scriptpubkey, 1_000_000)
@@ -96,6 +109,23 @@ async def test_channels_by_the_relay(
     assert code == 0
     assert "7 of 1 (by the relay)" in out
     assert "unproved" in out
+
+
+@pytest.mark.parametrize(
+    ("flag", "variable", "value"),
+    [
+        ("--chain", "LIGHTNING_PROXY_WALLET_CHAIN", "esplora+http://a:x7-secret@127.0.0.1:1"),
+        ("--token", "LIGHTNING_PROXY_TOKEN", "x7-secret"),
+    ],
+)
+async def test_a_secret_among_the_arguments_is_told(
+    wallet: dict[str, str], flag: str, variable: str, value: str
+) -> None:
+    _, _, err = await run("channels", flag, value, **wallet)
+    assert err.startswith(f"Warning: {flag}: It stands in the list of processes")
+    assert f"set {variable} instead" in err
+    _, _, err = await run("channels", **wallet, **{variable: value})
+    assert "Warning" not in err
 
 
 @pytest.mark.parametrize(
@@ -159,6 +189,7 @@ async def opened(
         *arguments, **wallet,
     )  # fmt: skip
     play = Play(await relay.let_in([session_info()]), [])
+    play.sessions = [session_info()]
     playing = asyncio.create_task(play.run())
     try:
         raw = await asyncio.wait_for(play.offered.get(), 30)
@@ -181,13 +212,13 @@ async def opened(
 async def test_opening_a_channel_with_a_line_of_input(
     wallet: dict[str, str], relay: ScriptedRelay, policy: str
 ) -> None:
-    arguments = ("--push-msat", "7000", "--type", "static_remotekey", "--public")
+    arguments = ("--push-msat", "7000", "--type", "static_remotekey")
     async with opened(wallet, relay, policy, *arguments) as at:
         wanted = at.opening.relay.open_channel
         assert (wanted.push_msat, wanted.channel_type, wanted.channel_flags) == (
             7_000,
             bytes.fromhex("1000"),
-            1,
+            0,
         )
         creating = await at.accept()
         asked = await at.program.until("funding_wanted")
@@ -244,7 +275,7 @@ async def test_a_peer_that_fails_the_channel(
         await at.play.tell(Error(channel_id=at.opening.temporary_id, data=b"too\x1bsmall").encode())
         code, _, err = await at.program.end()
         assert code == 1
-        assert "The peer failed the channel: too" in json.loads(err)["error"]["sentence"]
+        assert 'The peer failed the channel: "too?small".' in json.loads(err)["error"]["sentence"]
 
 
 async def test_a_connection_that_is_gone(
@@ -280,6 +311,40 @@ async def test_a_relay_that_broadcasts_nothing(
             f"Do it yourself. Both sides have signed, so do it yourself: {answer.transaction}"
             in (json.loads(err)["error"]["sentence"])
         )
+
+
+async def answered_elsewhere(at: Run, delegate: Delegate) -> Any:
+    """Another process with the same wallet's file is faster, and the relay says so at once."""
+    answer = await ask(at.opening.wallet.signer, read_request(delegate))
+    say = at.play.socket.say
+    await say(id=delegate.id, method="delegate", params=msgspec.to_builtins(delegate))
+    voided = {"id": delegate.id, "reason": "another device answered"}
+    await say(method="voided", params=voided)
+    return answer
+
+
+async def test_what_another_process_of_the_wallets_answered_is_this_wallets_answer(
+    wallet: dict[str, str], relay: ScriptedRelay, policy: str
+) -> None:
+    async with opened(wallet, relay, policy, "--wait") as at:
+        opening = at.opening
+        creating = await at.accept()
+        await at.program.until("funding_wanted")
+        at.program.type(f"{at.paid()}\n")
+        await creating
+        signed = opening.peer_says(opening.peer.say(opening.peer.funding_signed()))
+        delegate = opening.wallet.delegate
+        kind = DelegationKind.FUNDING_TRANSACTION
+        await answered_elsewhere(at, delegate(kind, opening.channel_id, signed))
+        await at.program.until("released")
+        channel = opening.relay
+        channel.observe(channel.funding_scriptpubkey, 500_000, 1000)
+        # The peer is ready first: it is the answer that opens the channel.
+        await at.play.tell(opening.peer_ready())
+        kind = DelegationKind.CHANNEL_READY
+        await answered_elsewhere(at, delegate(kind, opening.channel_id, funding=CONFIRMED))
+        assert (await at.program.until("channel_opened"))["peer"] == PEER.hex()
+        assert (await at.program.end())[0] == 0
 
 
 async def test_an_interrupted_opening(

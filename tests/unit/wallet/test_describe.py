@@ -43,10 +43,10 @@ def asked(kind: DelegationKind) -> DelegationReceived:
 @pytest.mark.parametrize("kind", list(DelegationKind))
 def test_questions_and_answers(kind: DelegationKind) -> None:
     event = asked(kind)
-    value, sentence = describe(event)
+    value, lines = describe(event)
     assert (value["event"], value["kind"]) == ("delegation", kind.value)
-    assert PEER.hex()[:10] in sentence
-    value, sentence = describe(Answered(event.request, rpc.FundingSigned("00" * 64)))
+    assert PEER.hex()[:10] in lines[0]
+    value, (sentence,) = describe(Answered(event.request, rpc.FundingSigned("00" * 64)))
     assert (value["event"], value["channel_id"]) == ("answered", event.request.channel_id.hex())
     assert sentence.endswith(".")
     assert "{" not in sentence
@@ -69,7 +69,7 @@ def test_questions_and_answers(kind: DelegationKind) -> None:
 )
 def test_events_of_channels(event: Event, name: str, words: str) -> None:
     value: dict[str, Any]
-    value, sentence = describe(event)
+    value, lines = describe(event)
     assert value["event"] == name
     msgspec.json.encode(value)
-    assert words in sentence
+    assert words in "\n".join(lines)

@@ -62,7 +62,8 @@ async def test_a_channel_opens_though_the_wallet_restarts_at_every_step(
     await opening.reestablish()
     wallet.restart()
     answer = await opening.ready()
-    assert answer.second_per_commitment_point == KEYS.channel(0).per_commitment_point(1).hex()
+    secrets = KEYS.channel(0, (await wallet.stored()).salt)
+    assert answer.second_per_commitment_point == secrets.per_commitment_point(1).hex()
     assert answer.alias is None
     wallet.restart()
     await opening.reestablish(opening.peer_ready())

@@ -228,6 +228,12 @@ class Mallory:
         self._pushes = pushes
         self._names: dict[bool, tuple[Any, Any]] = {}
 
+    @property
+    def peers_flags(self) -> int:
+        """A private channel that is called public is refused; the other way round, who knows?"""
+        lie = self._lie
+        return int(lie.field == "channel_flags" and lie.is_open_channel and not lie.by_wallet)
+
     def carries(self, raw: bytes, *, by_wallet: bool) -> bytes:
         """What the other side gets of a message of the wallet's, or of the peer's."""
         message = decode(raw)
@@ -264,7 +270,7 @@ async def lie_once(wallet: SigningWallet, lie: Lie, push_msat: int) -> Told:
 async def _peer_opens(opening: Opening, mallory: Mallory, push_msat: int) -> AsyncIterator[str]:
     peer, wallet = opening.peer, opening.wallet
     yield "channel_keys"
-    raw = peer.say(peer.open_channel(push_msat=push_msat))
+    raw = peer.say(peer.open_channel(push_msat=push_msat, channel_flags=mallory.peers_flags))
     seen = mallory.carries(raw, by_wallet=False)
     opening.relay.receive(seen)
     answer = await wallet.ask(DelegationKind.CHANNEL_KEYS, opening.temporary_id, seen)
@@ -286,7 +292,7 @@ async def _peer_opens(opening: Opening, mallory: Mallory, push_msat: int) -> Asy
 async def _wallet_opens(opening: Opening, mallory: Mallory, push_msat: int) -> AsyncIterator[str]:
     peer, wallet = opening.peer, opening.wallet
     yield "the peer's check of open_channel"
-    raw = await wallet.offer(1_000_000, push_msat, announce=True)
+    raw = await wallet.offer(1_000_000, push_msat)
     peer.hear(mallory.carries(raw, by_wallet=True))
     yield "funding_created"
     accept = mallory.carries(peer.say(peer.accept_channel()), by_wallet=False)

@@ -68,7 +68,8 @@ async def test_a_channel_opens_though_the_wallet_restarts_at_every_step(
     await opening.reestablish()
     wallet.restart()
     ready = await opening.ready(opening.signed)
-    assert ready.second_per_commitment_point == KEYS.channel(0).per_commitment_point(1).hex()
+    secrets = KEYS.channel(0, (await wallet.stored()).salt)
+    assert ready.second_per_commitment_point == secrets.per_commitment_point(1).hex()
     await opening.reestablish(opening.signed, opening.peer_ready())
     assert await state(wallet) is ChannelState.READY
     assert opening.peer.channel.state is ChannelState.READY
@@ -268,6 +269,7 @@ async def test_a_transaction_is_not_the_accepters_to_give(wallet: SigningWallet)
         ({"feerate_per_kw": 25_001}, {}, "above the policy's 25000"),
         ({"feerate_per_kw": 1}, {}, "feerate_per_kw"),
         ({}, {"chain": "litecoin"}, "no chain"),
+        ({"announce": True}, {}, "announces no channels"),
         (
             {"channel_type": "anchors"},
             {"features": Features.offering(Feature.OPTION_STATIC_REMOTEKEY)},
@@ -299,7 +301,7 @@ async def test_the_type_is_the_best_that_both_support(wallet: SigningWallet) -> 
         ((Feature.OPTION_STATIC_REMOTEKEY, Feature.OPTION_ANCHORS), (12, 22)),
     ):
         message = await offer_channel(
-            Offer(PEER, 1_000_000, announce=True),
+            Offer(PEER, 1_000_000),
             chain="bitcoin",
             features=Features.offering(*features),
             keys=KEYS,
@@ -309,5 +311,5 @@ async def test_the_type_is_the_best_that_both_support(wallet: SigningWallet) -> 
         )
         assert message.channel_type is not None
         assert Features.from_bytes(message.channel_type).bits == bits
-        assert (message.feerate_per_kw, message.channel_flags) == (2_500, 1)
+        assert (message.feerate_per_kw, message.channel_flags) == (2_500, 0)
     assert await wallet.record.channel_indices() == [0, 1]

@@ -269,20 +269,10 @@ def test_a_migration_that_breaks_off_leaves_the_old_file(
 
 def test_a_newer_file_is_refused(path: Path) -> None:
     database = sqlite3.connect(path)
-    database.execute("PRAGMA user_version = 4")
+    database.execute("PRAGMA user_version = 5")
     database.close()
     with pytest.raises(RecordError, match="of this version"):
         Record(path, OWNER)
-
-
-async def test_a_file_of_version_2_gets_room_for_key_slots(path: Path) -> None:
-    database = sqlite3.connect(path)
-    database.execute("DROP TABLE slots")
-    database.execute("PRAGMA user_version = 2")
-    database.close()
-    async with Record(path, OWNER) as record:
-        assert await record.change(lambda ledger: ledger.slot(PEER)) is None
-        assert await record.channel_indices() == []
 
 
 async def test_peers_are_remembered_where_there_are_channels(

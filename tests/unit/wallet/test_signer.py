@@ -8,12 +8,17 @@ import pytest
 import pytest_asyncio
 
 from lightning_proxy.bolt.features import Feature, Features
-from lightning_proxy.bolt.messages import Ping
-from lightning_proxy.rpc import ChannelKeys
+from lightning_proxy.bolt.messages import ChannelReestablish, Ping
+from lightning_proxy.rpc import ChannelKeys, DelegationKind
 from lightning_proxy.wallet.keys import WalletKeys
 from lightning_proxy.wallet.policy import Policy
 from lightning_proxy.wallet.record import Record
-from lightning_proxy.wallet.request import ChannelKeysRequest, Refusal
+from lightning_proxy.wallet.request import (
+    ChannelKeysRequest,
+    LeftOpen,
+    Refusal,
+    UnknownChannelRequest,
+)
 from lightning_proxy.wallet.signer import Approve, KeySigner
 from tests.unit.wallet.samples import (
     OPEN_CHANNEL,
@@ -48,7 +53,8 @@ def by_hand(approve: Approve, record: Record) -> KeySigner:
 
 async def test_an_answer_has_fresh_keys_and_the_limits(record: Record) -> None:
     answer = await KeySigner(KEYS, POLICY, record).channel_keys(request())
-    points = KEYS.channel(0).points()
+    (stored,) = await record.channels()
+    points = KEYS.channel(0, stored.salt).points()
     assert answer == ChannelKeys(
         funding_pubkey=points.funding_pubkey.hex(),
         revocation_basepoint=points.revocation_basepoint.hex(),
@@ -221,7 +227,7 @@ def test_the_raw_message_counts_and_not_the_relays_word_for_it() -> None:
     read = ChannelKeysRequest.from_delegate(delegate(decoded=[lie]))
     assert read.open_channel == OPEN_CHANNEL
     assert (read.raw, read.peer) == (OPEN_CHANNEL.encode(), PEER)
-    assert read.is_public
+    assert not read.is_public
     assert read.chain == "regtest"
 
 
@@ -254,3 +260,27 @@ def test_a_digest_covers_all_that_an_answer_depends_on() -> None:
         )
     }
     assert len(digests) == 4
+
+
+async def test_an_old_copy_fails_no_channel_as_unknown(record: Record) -> None:
+    signer = KeySigner(KEYS, POLICY, record)
+    raw = ChannelReestablish(
+        channel_id=b"\x07" * 32,
+        next_commitment_number=1,
+        next_revocation_number=0,
+        your_last_per_commitment_secret=bytes(32),
+        my_current_per_commitment_point=PEER,
+    ).encode()
+
+    def unknown(number: int) -> UnknownChannelRequest:
+        kind, channel_id = DelegationKind.UNKNOWN_CHANNEL, "07" * 32
+        envelope = delegate(number, kind=kind, channel_id=channel_id, messages=[raw.hex()])
+        return UnknownChannelRequest.from_delegate(envelope)
+
+    await record.change(lambda ledger: ledger.set_outdated("the relay has a channel"))
+    with pytest.raises(LeftOpen):
+        await signer.unknown_channel(unknown(1))
+    # The latest record knows, and says so: the peer gets its money out.
+    await record.change(lambda ledger: ledger.set_outdated(None))
+    with pytest.raises(Refusal, match="no such channel"):
+        await signer.unknown_channel(unknown(1))

@@ -5,9 +5,15 @@ from typing import TYPE_CHECKING
 from lightning_proxy.lazily import exporting
 
 if TYPE_CHECKING:
-    from lightning_proxy.relay.store.channels import ChannelStore, StoredChannel
+    from lightning_proxy.relay.store.channels import ChannelStore, StoredChannel, given_up
     from lightning_proxy.relay.store.database import Database, StoreError, StoreUnavailable
-    from lightning_proxy.relay.store.where import IN_MEMORY, is_url, parse_url
+    from lightning_proxy.relay.store.where import (
+        IN_MEMORY,
+        has_password,
+        is_url,
+        parse_url,
+        without_secrets,
+    )
 
 __all__ = [
     "IN_MEMORY",
@@ -16,8 +22,11 @@ __all__ = [
     "StoreError",
     "StoreUnavailable",
     "StoredChannel",
+    "given_up",
+    "has_password",
     "is_url",
     "parse_url",
+    "without_secrets",
 ]
 
 __getattr__ = exporting(
@@ -26,8 +35,9 @@ __getattr__ = exporting(
         "channels": (
             "ChannelStore",
             "StoredChannel",
+            "given_up",
         ),
         "database": ("Database", "StoreError", "StoreUnavailable"),
-        "where": ("IN_MEMORY", "is_url", "parse_url"),
+        "where": ("IN_MEMORY", "has_password", "is_url", "parse_url", "without_secrets"),
     },
 )

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, delete, select, true, update
+from sqlalchemy import ColumnElement, and_, delete, not_, or_, select, true, update
 
 from lightning_proxy.bolt.channel import ChannelState, Entry
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.features import Features
 from lightning_proxy.bolt.messages import ChannelReady, OpenChannel, decode
+from lightning_proxy.chain import GIVEN_UP_AFTER
 from lightning_proxy.relay.store.database import Database, StoreError
 from lightning_proxy.relay.store.tables import channel_messages, channels
 from lightning_proxy.rpc import ChannelInfo
@@ -139,6 +140,26 @@ class ChannelStore:
         async with self._database.transaction() as connection:
             await connection.execute(update(channels).where(this).values(failure=reason))
 
+    async def broadcasting(self) -> set[tuple[bytes, bytes]]:
+        """Channels (wallet, id) whose funding transactions are being published."""
+        marked = channels.c.broadcast.is_not(None)
+        return set(await self._peers(and_(marked, not_(is_given_up()))))
+
+    async def mark_broadcast(self, wallet: bytes, channel_id: bytes, now: float) -> float:
+        """Note that a channel's funding transaction is being published; since when it is."""
+        this = and_(channels.c.wallet == wallet, channels.c.channel_id == channel_id)
+        fresh = and_(this, channels.c.broadcast.is_(None))
+        async with self._database.transaction() as connection:
+            await connection.execute(update(channels).where(fresh).values(broadcast=now))
+            since = (await connection.execute(select(channels.c.broadcast).where(this))).scalar()
+            return now if since is None else since
+
+    async def unmark_broadcast(self, wallet: bytes, channel_id: bytes) -> None:
+        """It was seen."""
+        this = and_(channels.c.wallet == wallet, channels.c.channel_id == channel_id)
+        async with self._database.transaction() as connection:
+            await connection.execute(update(channels).where(this).values(broadcast=None))
+
     async def forget(self, wallet: bytes, peer: bytes, channel_id: bytes) -> None:
         """Remove a channel with this peer."""
         this = and_(
@@ -148,6 +169,19 @@ class ChannelStore:
         )
         async with self._database.transaction() as connection:
             await connection.execute(delete(channels).where(this))
+
+
+def is_given_up() -> ColumnElement[bool]:
+    """Of which channels the funding transaction was being published, and is no more."""
+    over = or_(channels.c.failure.is_not(None), channels.c.broadcast < time.time() - GIVEN_UP_AFTER)
+    return and_(channels.c.broadcast.is_not(None), over)
+
+
+def given_up(failure: str | None) -> str:
+    """Why that is; `failure`: why the channel failed, if it did."""
+    if failure is None:
+        return "it is published no more: the chain did not take it in all this time"
+    return f"it is published no more, for the channel failed: {failure}"
 
 
 def _channels_of(rows: Sequence[Any]) -> list[StoredChannel]:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
+from lightning_proxy.relay.private import make_private
 from lightning_proxy.relay.store import migrations, tables
 from lightning_proxy.relay.store.where import IN_MEMORY, is_url, parse_url
 
@@ -145,7 +146,9 @@ class Database:
 
     def _sqlite(self) -> AsyncEngine:
         if self._where != IN_MEMORY:
-            Path(self._where).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = Path(self._where)
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(file)
         engine = create_async_engine(
             f"sqlite+aiosqlite:///{self._where}",
             poolclass=StaticPool,

@@ -1,13 +1,32 @@
 """Wallets' devices and leases on disk."""
 
 import time
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, delete, select, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, select, update
 
 from lightning_proxy.relay.store.database import Database
-from lightning_proxy.relay.store.tables import devices, leases
+from lightning_proxy.relay.store.tables import channel_messages, channels, devices, leases
 from lightning_proxy.rpc import DeviceRight
+
+#: A channel's log begins with its `open_channel`, in which the temporary id stands after the type
+#: and the chain's hash (BOLT #2).
+_CHANNEL_OF_LEASE: Final = (
+    select(channels.c.channel_id)
+    .join(
+        channel_messages,
+        and_(
+            channel_messages.c.wallet == channels.c.wallet,
+            channel_messages.c.channel_id == channels.c.channel_id,
+        ),
+    )
+    .where(
+        channels.c.wallet == leases.c.wallet,
+        channels.c.peer == leases.c.peer,
+        channel_messages.c.position == 0,
+        func.substr(channel_messages.c.raw, 35, 32) == leases.c.temporary_channel_id,
+    )
+)
 
 
 class StoredDevice(NamedTuple):
@@ -64,8 +83,9 @@ class DeviceStore:
             await connection.execute(update(devices).where(this), {"revoked": time.time()})
 
     async def leases(self) -> list[StoredLease]:
-        """Those of all wallets."""
+        """Those of all wallets; what an opening left that came to nothing is no more."""
         async with self._database.transaction() as connection:
+            await connection.execute(delete(leases).where(~exists(_CHANNEL_OF_LEASE)))
             return [StoredLease(*row) for row in await connection.execute(select(leases))]
 
     async def grant(self, lease: StoredLease) -> None:

@@ -8,9 +8,26 @@ import msgspec
 from sqlalchemy import Table, and_, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from lightning_proxy.relay.store.channels import given_up, is_given_up
 from lightning_proxy.relay.store.database import Database
-from lightning_proxy.relay.store.tables import delegations, key_slots, notifications, sessions
-from lightning_proxy.rpc import NOTIFICATIONS, Delegate, Notification, SessionLost, SlotUsed, Voided
+from lightning_proxy.relay.store.tables import (
+    channels,
+    delegations,
+    key_slots,
+    notifications,
+    sessions,
+)
+from lightning_proxy.relay.text import printable
+from lightning_proxy.rpc import (
+    MAX_SENTENCE,
+    NOTIFICATIONS,
+    Delegate,
+    FundingRefused,
+    Notification,
+    SessionLost,
+    SlotUsed,
+    Voided,
+)
 
 _TYPES: Final[dict[str, type[Any]]] = {method: kind for kind, method in NOTIFICATIONS.items()}
 _RESTARTED: Final = "the relay was restarted, and the session is lost"
@@ -37,6 +54,8 @@ class Changes:
     ended: set[str] = field(default_factory=set)
     #: Slots (wallet, slot's id) whose `slot_used` is in the inbox, or was acknowledged there.
     reported: set[tuple[bytes, str]] = field(default_factory=set)
+    #: Channels (wallet, id) that are told in the inbox not to be funded any more.
+    given_up: set[tuple[bytes, bytes]] = field(default_factory=set)
 
     def __bool__(self) -> bool:
         return any(getattr(self, name) for name in self.__slots__)
@@ -91,13 +110,23 @@ class InboxStore:
                     .values(reported=True),
                     [{"of": wallet, "slot": slot_id} for wallet, slot_id in changes.reported],
                 )
+            if changes.given_up:
+                await connection.execute(
+                    update(channels)
+                    .where(
+                        channels.c.wallet == bindparam("of"),
+                        channels.c.channel_id == bindparam("which"),
+                    )
+                    .values(broadcast=None),
+                    [{"of": wallet, "which": id_} for wallet, id_ in changes.given_up],
+                )
 
     async def recover(self, positions: Iterator[int]) -> dict[bytes, list[Notification]]:
         """After a restart: all that waits, by wallet and in order.
 
         What the former run held is turned into notifications, which get the next `positions`:
-        `session_lost` for its sessions, `voided` for its open delegations, and the `slot_used` that
-        it had no time to report.
+        `session_lost` for its sessions, `voided` for its open delegations, and the `slot_used` and
+        final `funding_refused` that it had no time to report.
         """
         async with self._database.transaction() as connection:
             fresh: dict[tuple[bytes, int], Notification] = {}
@@ -107,6 +136,14 @@ class InboxStore:
             ):
                 notice = msgspec.json.decode(row.notice, type=SlotUsed)
                 fresh[row.wallet, next(positions)] = notice
+            over = is_given_up()
+            for row in await connection.execute(select(channels).where(over)):
+                fresh[row.wallet, next(positions)] = FundingRefused(
+                    channel_id=row.channel_id.hex(),
+                    peer=row.peer.hex(),
+                    reason=printable(given_up(row.failure))[:MAX_SENTENCE],
+                    final=True,
+                )
             for row in await connection.execute(select(delegations)):
                 fresh[row.wallet, next(positions)] = Voided(row.id, _RESTARTED)
             for row in await connection.execute(select(sessions)):
@@ -117,6 +154,7 @@ class InboxStore:
             await connection.execute(delete(delegations))
             await connection.execute(delete(sessions))
             await connection.execute(update(key_slots).where(unreported).values(reported=True))
+            await connection.execute(update(channels).where(over).values(broadcast=None))
             waiting: dict[bytes, list[Notification]] = {}
             for row in await connection.execute(
                 select(notifications).order_by(notifications.c.wallet, notifications.c.position)

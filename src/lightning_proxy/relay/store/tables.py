@@ -39,6 +39,9 @@ channels: Final = Table(
     Column("created", Float, nullable=False),
     #: Why it failed; null while it lives. It is not gone on with, and not forgotten.
     Column("failure", String),
+    #: Since when its funding transaction is being published (Unix seconds); null once it was seen
+    #: there, or its wallet told that it is given up.
+    Column("broadcast", Float),
 )
 channel_messages: Final = Table(
     "channel_messages",
@@ -53,6 +56,13 @@ channel_messages: Final = Table(
         ("channels.wallet", "channels.channel_id"),
         ondelete="CASCADE",
     ),
+)
+#: When a wallet came last, in Unix seconds.
+wallets: Final = Table(
+    "wallets",
+    metadata,
+    Column("wallet", LargeBinary, primary_key=True),
+    Column("seen", Float, nullable=False, index=True),
 )
 #: The connections that the relay holds for wallets; those of a former run are lost.
 sessions: Final = Table(

@@ -8,6 +8,9 @@ if TYPE_CHECKING:
 #: SQLite's own name for it.
 IN_MEMORY: Final = ":memory:"
 _POSTGRESQL: Final = ("postgresql://", "postgres://")
+#: Options that are nobody's secret.
+_SHOWN: Final = frozenset({"host", "port", "ssl", "sslmode", "sslrootcert"})
+_HIDDEN: Final = "(hidden)"
 
 
 def parse_url(url: str) -> "URL":
@@ -23,6 +26,23 @@ def parse_url(url: str) -> "URL":
     if not parsed.database:
         raise ValueError("it names no database: postgresql://user:password@host:port/database")
     return parsed
+
+
+def has_password(url: str) -> bool:
+    """Whether a PostgreSQL URL has one; raises as `parse_url`."""
+    parsed = parse_url(url)
+    return parsed.password is not None or "password" in parsed.query
+
+
+def without_secrets(url: str) -> str:
+    """A PostgreSQL URL for people to see; raises as `parse_url`."""
+    parsed = parse_url(url)
+    return parsed.set(
+        drivername="postgresql",
+        username=None if parsed.username is None else _HIDDEN,
+        password=None if parsed.password is None else _HIDDEN,
+        query={name: value if name in _SHOWN else _HIDDEN for name, value in parsed.query.items()},
+    ).render_as_string(hide_password=False)
 
 
 def is_url(where: str) -> bool:

@@ -6,7 +6,7 @@ import re
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_address
 from typing import Final, Self
@@ -15,21 +15,32 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from lightning_proxy.http import Dropped, noting_reuse, once
+from lightning_proxy.http import Answer, Client
+from lightning_proxy.networks import is_loopback
 from lightning_proxy.relay.dial_policy import DialPolicy
 from lightning_proxy.relay.resolver import Resolver
 from lightning_proxy.relay.text import printable
-from lightning_proxy.relay.wake.adapter import Delivered, Failed, Gone, Outcome
+from lightning_proxy.relay.wake.adapter import (
+    Delivered,
+    Failed,
+    Gone,
+    Notice,
+    Outcome,
+    Say,
+    Spared,
+)
 from lightning_proxy.relay.wake.settings import WakeSettings
 from lightning_proxy.rpc import ErrorCode, RpcError
 
-#: Bytes of an answer that are read; nothing in it is of interest.
+#: Bytes of an answer that are read: its beginning is for the wallet, if for anybody.
 _MAX_ANSWER: Final = 4096
 #: Characters of it that a wallet is shown.
 _MAX_REASON: Final = 200
 _LETTERS: Final = re.compile(r"[\x21-\x7e]+")
 #: Seconds; a receiver may not put a wallet to sleep for ever.
 _MAX_RETRY_AFTER: Final = 3600.0
+#: A POST's body, and its headers.
+Letter = tuple[bytes, dict[str, str]]
 
 
 class GuardedHttp:
@@ -49,30 +60,18 @@ class GuardedHttp:
         self._slots = asyncio.Semaphore(settings.max_concurrent)
 
     async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            self._session = await stack.enter_async_context(self._new_session(keep=True))
-            self._fresh = await stack.enter_async_context(self._new_session(keep=False))
-            self._stack = stack.pop_all()
+        self._client = Client(
+            self._settings.timeout,
+            _MAX_ANSWER,
+            resolver=_GuardedResolver(self._policy, self._resolver),
+            use_dns_cache=False,
+            # `_turn` limits them: who waits in there would already be timed.
+            limit=0,
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
-
-    def _new_session(self, *, keep: bool) -> aiohttp.ClientSession:
-        """`keep`: connections are used again."""
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                resolver=_GuardedResolver(self._policy, self._resolver),
-                use_dns_cache=False,
-                # `_turn` limits them: who waits in here would already be timed.
-                limit=0,
-                force_close=not keep,
-            ),
-            timeout=aiohttp.ClientTimeout(total=self._settings.timeout),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trace_configs=[noting_reuse()],
-        )
+        await self._client.close()
 
     def check(self, url: str) -> str:
         """The host of a URL that may be called, as far as that shows without resolving it.
@@ -93,7 +92,7 @@ class GuardedHttp:
             raise RpcError(ErrorCode.INVALID_PARAMS, "Write a URL like https://host/path.")
         if parsed.fragment:
             raise RpcError(ErrorCode.INVALID_PARAMS, "A URL to be called has no fragment.")
-        if not (parsed.scheme == "https" or (parsed.scheme == "http" and _is_loopback(host))):
+        if not (parsed.scheme == "https" or (parsed.scheme == "http" and is_loopback(host))):
             raise RpcError(ErrorCode.INVALID_PARAMS, "Only https:// is called.")
         try:
             literal = ip_address(host)
@@ -109,9 +108,18 @@ class GuardedHttp:
         return host
 
     async def post(
-        self, url: str, body: bytes, headers: dict[str, str], *, gone: frozenset[int] = frozenset()
+        self,
+        url: str,
+        say: Say,
+        write: Callable[[Notice], Awaitable[Letter]],
+        *,
+        gone: frozenset[int] = frozenset(),
     ) -> Outcome:
-        """POST; never raises for what the receiver does. `gone`: statuses that say so."""
+        """POST what is written of what there is to say when the turn has come.
+
+        Never raises for what the receiver does, only what `write` does. `gone`: statuses that say
+        so.
+        """
         try:
             host = self.check(url)
         except RpcError as error:
@@ -123,7 +131,10 @@ class GuardedHttp:
                     await stack.enter_async_context(self._turn(host))
             except TimeoutError:
                 return Failed("too many wallets are woken there at once")
-            return await self._post(url, body, headers, gone)
+            notice = say()
+            if notice is None:
+                return Spared()
+            return await self._post(url, await write(notice), gone)
 
     @asynccontextmanager
     async def _turn(self, host: str) -> AsyncIterator[None]:
@@ -140,39 +151,13 @@ class GuardedHttp:
             if not self._calls[host]:
                 del self._calls[host], self._host_slots[host]
 
-    async def _post(
-        self, url: str, body: bytes, headers: dict[str, str], gone: frozenset[int]
-    ) -> Outcome:
+    async def _post(self, url: str, letter: Letter, gone: frozenset[int]) -> Outcome:
+        # The URL as it was registered: the receiver checks the signature over just this.
         try:
-            try:
-                return await self._post_on(self._session, url, body, headers, gone)
-            except Dropped:
-                return await self._post_on(self._fresh, url, body, headers, gone)
+            answer = await self._client.ask("POST", URL(url, encoded=True), *letter)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Failed(_why(error))
-
-    @staticmethod
-    async def _post_on(
-        session: aiohttp.ClientSession,
-        url: str,
-        body: bytes,
-        headers: dict[str, str],
-        gone: frozenset[int],
-    ) -> Outcome:
-        async with once(
-            session,
-            "POST",
-            # As it was registered: the receiver checks the signature over just this.
-            URL(url, encoded=True),
-            data=body,
-            headers=headers,
-            allow_redirects=False,
-        ) as response:
-            answer = await response.content.read(_MAX_ANSWER)
-            # What is longer is not waited for, nor is its connection used again.
-            if not response.content.at_eof():
-                response.close()
-            return _outcome(response, answer, gone)
+        return _outcome(answer, gone)
 
 
 class _Forbidden(OSError):
@@ -218,24 +203,16 @@ def _why(error: Exception) -> str:
     return f"it can't be reached ({type(error).__name__})"
 
 
-def _is_loopback(host: str) -> bool:
-    """Whether a URL's host is this machine by its spelling; the policy decides all the same."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _outcome(response: aiohttp.ClientResponse, answer: bytes, gone: frozenset[int]) -> Outcome:
-    if 200 <= response.status < 300:
+def _outcome(answer: Answer, gone: frozenset[int]) -> Outcome:
+    if 200 <= answer.status < 300:
         return Delivered()
-    why = f"it answered with HTTP status {response.status}"
+    why = f"it answered with HTTP status {answer.status}"
     # Push services say what is wrong with a token or a subscription.
-    if reason := " ".join(answer.decode("utf-8", "replace").split()):
-        why += f": {printable(reason[:_MAX_REASON])}"
-    if response.status in gone:
-        return Gone(why)
-    return Failed(why, _retry_after(response.headers.get("Retry-After")))
+    words = " ".join(answer.body.decode("utf-8", "replace").split())
+    words = printable(words[:_MAX_REASON])
+    if answer.status in gone:
+        return Gone(why, words)
+    return Failed(why, words, _retry_after(answer.headers.get("Retry-After")))
 
 
 def _retry_after(value: str | None) -> float | None:

@@ -7,6 +7,7 @@ from typing import Final
 from coincurve import PrivateKey
 
 from lightning_proxy.bolt.keys import sign_message
+from lightning_proxy.relay.private import tighten
 from lightning_proxy.relay.wake.adapter import WakeError
 from lightning_proxy.relay.wake.key_file import write_key
 
@@ -44,6 +45,7 @@ class Identity:
     @classmethod
     def _read(cls, path: Path) -> "Identity":
         try:
+            tighten(path)
             secret = bytes.fromhex(path.read_text("ascii").strip())
             # coincurve would fill a short one up.
             if len(secret) != _SIZE:

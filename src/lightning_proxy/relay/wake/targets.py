@@ -8,7 +8,15 @@ from typing import Any, Final
 import msgspec
 
 from lightning_proxy.relay.store.wakes import StoredTarget, WakeStore
-from lightning_proxy.relay.wake.adapter import Adapter, Delivered, Failed, Gone, Notice
+from lightning_proxy.relay.wake.adapter import (
+    Adapter,
+    Delivered,
+    Failed,
+    Gone,
+    Outcome,
+    Say,
+    Spared,
+)
 from lightning_proxy.rpc import MAX_SENTENCE, ErrorCode, RpcError, WakeKind, WakeTarget
 
 _UNKNOWN: Final = "This wallet is not woken there."
@@ -31,21 +39,22 @@ class Target:
     attempted: float = float("-inf")
     not_before: float = float("-inf")
 
-    async def push(self, notice: Notice) -> bool | None:
-        """Whether it was delivered; None: the target is gone."""
+    async def push(self, say: Say) -> Outcome:
+        """Push what there is to say when the turn has come, and note how that went."""
+        before = self.last_attempt, self.attempted
         self.last_attempt = time.time()
         self.attempted = time.monotonic()
-        match await self.adapter.send(self.address, notice):
+        outcome = await self.adapter.send(self.address, say)
+        match outcome:
             case Delivered():
                 self.last_success, self.failure = time.time(), None
-                return True
-            case Failed(why, retry_after):
-                self.failure = why
-                self.not_before = time.monotonic() + (retry_after or 0.0)
-                return False
-            case Gone(why):
-                self.failure = why
-                return None
+            case Failed(why, words) | Gone(why, words):
+                self.failure = f"{why}: {words}" if words else why
+            case Spared():
+                self.last_attempt, self.attempted = before
+        if isinstance(outcome, Failed):
+            self.not_before = time.monotonic() + (outcome.retry_after or 0.0)
+        return outcome
 
     def describe(self) -> WakeTarget:
         """What the wallet is shown of it."""
@@ -68,6 +77,10 @@ class Targets:
         self._adapters = adapters
         self._most = most
         self._of: dict[bytes, list[Target]] = {}
+
+    def forget(self, wallet: bytes) -> None:
+        """The store has none of this wallet's any more."""
+        self._of.pop(wallet, None)
 
     async def load(self) -> None:
         for stored in await self._store.all():

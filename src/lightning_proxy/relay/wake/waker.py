@@ -17,7 +17,7 @@ from lightning_proxy.relay.dial_policy import DialPolicy
 from lightning_proxy.relay.resolver import Resolver
 from lightning_proxy.relay.store import Database, StoreError
 from lightning_proxy.relay.store.wakes import WakeStore
-from lightning_proxy.relay.wake.adapter import Adapter, Notice
+from lightning_proxy.relay.wake.adapter import Adapter, Delivered, Failed, Gone, Notice, Say
 from lightning_proxy.relay.wake.http import GuardedHttp
 from lightning_proxy.relay.wake.identity import Identity
 from lightning_proxy.relay.wake.settings import WakeSettings
@@ -28,7 +28,7 @@ from lightning_proxy.rpc import ErrorCode, RpcError, WakeKind, WakeReason, WakeT
 _log = structlog.get_logger()
 
 #: What goes first where several things wait: those that a peer waits for.
-_URGENCY: Final = {
+URGENCY: Final = {
     WakeReason.TEST: 0,
     WakeReason.DELEGATION: 1,
     WakeReason.SLOT_USED: 2,
@@ -158,7 +158,7 @@ class Waker:
             is_news = (reason, opaque_id) != (call.reason, call.id)
             is_queued = wallet in self._urgent or wallet in self._others
             is_over = not (is_queued or call.pushing or call.timer)
-            if is_over or _URGENCY[reason] <= _URGENCY[call.reason]:
+            if is_over or URGENCY[reason] <= URGENCY[call.reason]:
                 call.reason, call.id, call.due = reason, opaque_id, due
             if is_queued:
                 # It may be urgent only now.
@@ -215,6 +215,11 @@ class Waker:
         """Raises `RpcError` (invalid_params), `StoreError`."""
         await self._targets.remove(wallet, target_id)
 
+    def forget(self, wallet: bytes) -> None:
+        """The store has no targets of this wallet's any more: there is nowhere to wake it."""
+        self._targets.forget(wallet)
+        self.came(wallet)
+
     def targets(self, wallet: bytes) -> list[WakeTarget]:
         return [target.describe() for target in self._targets.of(wallet)]
 
@@ -233,7 +238,8 @@ class Waker:
                 retry_after=self._settings.cooldown,
             )
         self._tested[wallet] = now
-        await self._push_to(wallet, Notice(WakeReason.TEST, "0" * 32, _LIFETIME[WakeReason.TEST]))
+        notice = Notice(WakeReason.TEST, "0" * 32, _LIFETIME[WakeReason.TEST])
+        await self._push_to(wallet, lambda: notice)
         return self.targets(wallet)
 
     # ---- inside ----
@@ -297,36 +303,52 @@ class Waker:
 
     async def _push(self, wallet: bytes, call: _Call) -> None:
         call.attempts += 1
-        self._pace.take(wallet)
         call.last = asyncio.get_running_loop().time()
         self.counters.wakes += 1
-        said = call.reason, call.id
+        said = None
+
+        def say() -> Notice | None:
+            """What the wallet is wanted for by now: it may have waited long for its turn."""
+            nonlocal said
+            if self._calls.get(wallet) is not call:
+                return None
+            if said is None:
+                said = call.reason, call.id
+                self._pace.take(wallet)
+            call.last = asyncio.get_running_loop().time()
+            return call.notice(call.last)
+
         try:
-            await self._push_to(wallet, call.notice(call.last))
+            await self._push_to(wallet, say)
         finally:
             call.pushing = None
         if self._calls.get(wallet) is not call:
             return
-        if (call.reason, call.id) != said:
+        if call.reason in _WAITED_FOR and said not in (None, (call.reason, call.id)):
+            # It came while this push was under way, to a receiver that may be slow. Of what is
+            # less, a wallet that comes for this finds out: a peer that keeps talking would have it
+            # pushed to for ever.
+            call.attempts = 0
             self._push_in(wallet, call, self._left_of_cooldown(call))
         elif call.attempts < self._settings.max_attempts:
             delay = self._settings.retry_first * 2.0 ** (call.attempts - 1)
             self._push_in(wallet, call, delay * random.uniform(0.75, 1.25))  # noqa: S311
 
-    async def _push_to(self, wallet: bytes, notice: Notice) -> None:
+    async def _push_to(self, wallet: bytes, say: Say) -> None:
         due = [each for each in self._targets.of(wallet) if each.not_before <= time.monotonic()]
-        await asyncio.gather(*(self._push_one(wallet, target, notice) for target in due))
+        await asyncio.gather(*(self._push_one(wallet, target, say) for target in due))
 
-    async def _push_one(self, wallet: bytes, target: Target, notice: Notice) -> None:
-        outcome = await target.push(notice)
-        log = _log.bind(wallet=wallet.hex(), host=target.host, reason=notice.reason.value)
-        if outcome:
-            self.counters.wakes_delivered += 1
-            log.debug("wake_delivered")
-            return
-        self.counters.wakes_failed += 1
-        log.info("wake_failed", why=target.failure)
-        if outcome is None:
+    async def _push_one(self, wallet: bytes, target: Target, say: Say) -> None:
+        outcome = await target.push(say)
+        log = _log.bind(wallet=wallet.hex(), host=target.host)
+        match outcome:
+            case Delivered():
+                self.counters.wakes_delivered += 1
+                log.debug("wake_delivered")
+            case Failed(why) | Gone(why):
+                self.counters.wakes_failed += 1
+                log.info("wake_failed", why=why)
+        if isinstance(outcome, Gone):
             self.counters.wake_targets_gone += 1
             try:
                 await self._targets.gone(wallet, target)

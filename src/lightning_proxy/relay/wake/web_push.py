@@ -9,12 +9,12 @@ from typing import ClassVar, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from py_vapid import Vapid02, VapidException
+from py_vapid import Vapid02, VapidException, jwt
 from pywebpush import WebPusher, WebPushException
 from yarl import URL
 
-from lightning_proxy.relay.wake.adapter import Failed, Notice, Outcome, WakeError
-from lightning_proxy.relay.wake.http import GuardedHttp
+from lightning_proxy.relay.wake.adapter import Failed, Notice, Outcome, Say, WakeError
+from lightning_proxy.relay.wake.http import GuardedHttp, Letter
 from lightning_proxy.relay.wake.webhook import Body
 from lightning_proxy.rpc import ErrorCode, RpcError, WakeByWebPush, WakeKind
 
@@ -30,9 +30,11 @@ _GONE: Final = frozenset({404, 410})
 
 #: A host that the world may know: labels with dots between, the last of which has a letter.
 _HOST: Final = r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+(?=[a-z0-9-]*[a-z])[a-z0-9-]{2,63}"
+#: RFC 3986, appendix A: what a path, a query and a fragment may have.
+_URI: Final = r"a-z0-9._~:/?#@!$&'()*+,;=%\[\]-"
 _CONTACT: Final = re.compile(
     rf"mailto:[a-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@(?P<mail>{_HOST})"
-    rf"|https://(?P<web>{_HOST})(?::[0-9]{{1,5}})?(?:/[\x21-\x7e]*)?",
+    rf"|https://(?P<web>{_HOST})(?::[0-9]{{1,5}})?(?:[/?#][{_URI}]*)?",
     re.IGNORECASE,
 )
 #: RFC 6761, 6762: names that mean something on one machine or in one network only, or nothing.
@@ -65,11 +67,14 @@ class VapidKey:
         return public_key_of(self._vapid.public_key)
 
     def headers(self, endpoint: str, subject: str) -> dict[str, str]:
-        """RFC 8292 §2: a token for this push service alone."""
+        """RFC 8292 §2: a token for this push service alone.
+
+        Not by `Vapid02.sign`: to its patterns a contact has no path, and an origin no IPv6 address.
+        """
         expires = int(time.time()) + _TOKEN_LIFETIME
         claims = {"aud": str(URL(endpoint).origin()), "sub": subject, "exp": expires}
-        headers: dict[str, str] = self._vapid.sign(claims)
-        return headers
+        token = jwt.sign(claims, self._vapid.private_key)
+        return {"Authorization": f"vapid t={token},k={self.public_key}"}
 
 
 class WebPush:
@@ -101,16 +106,19 @@ class WebPush:
             ) from None
         return host
 
-    async def send(self, target: WakeByWebPush, notice: Notice) -> Outcome:
-        # Encryption takes a millisecond; the event loop has better things to do.
-        try:
+    async def send(self, target: WakeByWebPush, say: Say) -> Outcome:
+        async def write(notice: Notice) -> Letter:
+            # Encryption takes a millisecond; the event loop has better things to do.
             body, headers = await asyncio.to_thread(self._seal, target, Body.of(notice))
+            headers |= {"TTL": str(int(notice.lifetime)), "Urgency": "high", "Topic": _TOPIC}
+            return body, headers
+
+        try:
+            return await self._http.post(target.endpoint, say, write, gone=_GONE)
         except (VapidException, WebPushException, ValueError) as error:
             return Failed(f"it can't be encrypted ({type(error).__name__})")
-        headers |= {"TTL": str(int(notice.lifetime)), "Urgency": "high", "Topic": _TOPIC}
-        return await self._http.post(target.endpoint, body, headers, gone=_GONE)
 
-    def _seal(self, target: WakeByWebPush, data: bytes) -> tuple[bytes, dict[str, str]]:
+    def _seal(self, target: WakeByWebPush, data: bytes) -> Letter:
         subscription = {
             "endpoint": target.endpoint,
             "keys": {"p256dh": target.p256dh, "auth": target.auth},

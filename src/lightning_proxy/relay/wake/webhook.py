@@ -6,8 +6,8 @@ from typing import ClassVar, Final
 import msgspec
 from msgspec import Struct
 
-from lightning_proxy.relay.wake.adapter import Notice, Outcome
-from lightning_proxy.relay.wake.http import GuardedHttp
+from lightning_proxy.relay.wake.adapter import Notice, Outcome, Say
+from lightning_proxy.relay.wake.http import GuardedHttp, Letter
 from lightning_proxy.relay.wake.identity import Identity
 from lightning_proxy.rpc import WakeByWebhook, WakeKind, WakeReason
 from lightning_proxy.rpc.webhook import (
@@ -46,9 +46,12 @@ class Webhook:
     def check(self, target: WakeByWebhook) -> str:
         return self._http.check(target.url)
 
-    async def send(self, target: WakeByWebhook, notice: Notice) -> Outcome:
-        body = Body.of(notice)
-        timestamp = datetime.now(UTC).strftime(TIMESTAMP_FORMAT)
-        text = webhook_text(timestamp, target.url, body.decode())
-        headers = {TIMESTAMP_HEADER: timestamp, SIGNATURE_HEADER: self._identity.sign(text)}
-        return await self._http.post(target.url, body, _HEADERS | headers, gone=_GONE)
+    async def send(self, target: WakeByWebhook, say: Say) -> Outcome:
+        async def write(notice: Notice) -> Letter:
+            body = Body.of(notice)
+            timestamp = datetime.now(UTC).strftime(TIMESTAMP_FORMAT)
+            text = webhook_text(timestamp, target.url, body.decode())
+            signed = {TIMESTAMP_HEADER: timestamp, SIGNATURE_HEADER: self._identity.sign(text)}
+            return body, _HEADERS | signed
+
+        return await self._http.post(target.url, say, write, gone=_GONE)

@@ -10,11 +10,14 @@ from lightning_proxy.relay import DialSettings
 from lightning_proxy.relay.dial_policy import DialPolicy
 from lightning_proxy.relay.resolver import Resolver
 from lightning_proxy.relay.store import Database
+from lightning_proxy.relay.wake.adapter import Notice, Outcome
+from lightning_proxy.relay.wake.http import GuardedHttp, Letter
 from lightning_proxy.relay.wake.settings import WakeSettings
 from lightning_proxy.relay.wake.waker import Waker
+from lightning_proxy.rpc import WakeReason
 from tests.support.receivers import Receiver
 
-POLICY = DialPolicy(DialSettings(), relay_on_loopback=True)
+POLICY = DialPolicy(DialSettings(), relay_is_local=True)
 
 
 @pytest.fixture
@@ -35,3 +38,12 @@ async def waking(database: Database | None = None, **settings: Any) -> AsyncIter
     else:
         async with Database(":memory:") as own, waking(own, **settings) as waker:
             yield waker
+
+
+async def post(http: GuardedHttp, url: str, body: bytes = b"") -> Outcome:
+    """What a receiver makes of this body."""
+
+    async def write(_: Notice) -> Letter:
+        return body, {}
+
+    return await http.post(url, lambda: Notice(WakeReason.TEST, "0" * 32, 60.0), write)

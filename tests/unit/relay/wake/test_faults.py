@@ -2,6 +2,8 @@
 
 import asyncio
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +11,27 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
+from typer.testing import CliRunner
 
+from lightning_proxy.cli.vapid import app as vapid
 from lightning_proxy.relay import DialSettings
 from lightning_proxy.relay.dial_policy import DialPolicy
 from lightning_proxy.relay.resolver import Resolver
 from lightning_proxy.relay.wake.adapter import Delivered, Failed
 from lightning_proxy.relay.wake.http import GuardedHttp
 from lightning_proxy.relay.wake.settings import WakeSettings
-from lightning_proxy.rpc import RpcError, WakeByWebhook, WakeKind, WakeReason
+from lightning_proxy.relay.wake.waker import Waker
+from lightning_proxy.rpc import RpcError, WakeByWebhook, WakeByWebPush, WakeKind, WakeReason
 from tests.support import name_server
 from tests.support.certificates import certificate
-from tests.support.receivers import Receiver
-from tests.unit.relay.wake.conftest import POLICY, waking
+from tests.support.receivers import Browser, Receiver
+from tests.unit.relay.wake.conftest import POLICY, post, waking
 
 WALLET, OTHER = b"\x02" + bytes(32), b"\x03" + bytes(32)
+SECRET = "s3cr3t"
 ASKED = WakeReason.DELEGATION
-STRICT = DialPolicy(DialSettings(), relay_on_loopback=False)
+STRICT = DialPolicy(DialSettings(), relay_is_local=False)
 
 
 async def failure(url: str, **settings: Any) -> str:
@@ -58,9 +65,9 @@ async def test_a_kept_connection_that_was_dropped_costs_nothing(receiver: Receiv
     known = set[Any]()
     receiver.answer = answer
     async with Resolver() as resolver, GuardedHttp(POLICY, resolver, WakeSettings()) as http:
-        assert await http.post(receiver.url, b"1", {}) == Delivered()
+        assert await post(http, receiver.url, b"1") == Delivered()
         drop = True
-        assert await http.post(receiver.url, b"2", {}) == Delivered()
+        assert await post(http, receiver.url, b"2") == Delivered()
     bodies = [(await receiver.push()).body for _ in range(3)]
     # Seen on the dropped connection, and once more.
     assert bodies == [b"1", b"2", b"2"]
@@ -74,7 +81,7 @@ async def test_a_fresh_connection_that_is_dropped_is_a_failure(receiver: Receive
 
     receiver.answer = answer
     async with Resolver() as resolver, GuardedHttp(POLICY, resolver, WakeSettings()) as http:
-        outcome = await http.post(receiver.url, b"1", {})
+        outcome = await post(http, receiver.url, b"1")
     assert isinstance(outcome, Failed)
     await receiver.push()
     assert receiver.pushes.empty()
@@ -86,6 +93,56 @@ async def test_the_receivers_reason_is_shown_bounded_and_printable(receiver: Rec
     shown = await failure(receiver.url)
     assert shown.startswith('it answered with HTTP status 403: {"reason":"BadJwtToken"} ?[2Jxxx')
     assert len(shown) < 300
+
+
+@pytest.mark.parametrize("kind", list(WakeKind))
+@pytest.mark.parametrize("status", [307, 403, 410, 500])
+async def test_a_receivers_words_are_for_its_wallet_alone(
+    receiver: Receiver, tmp_path: Path, kind: WakeKind, status: int
+) -> None:
+    """Its path is a secret, and it may repeat that."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(
+            status=status, text=f"no: {request.path}", headers={"Location": request.path}
+        )
+
+    receiver.answer = answer
+    url = f"{receiver.url}/{SECRET}"
+    by: dict[WakeKind, Any] = {
+        WakeKind.WEBHOOK: lambda: WakeByWebhook(url),
+        WakeKind.WEB_PUSH: lambda: WakeByWebPush(**Browser().subscription(url)),
+    }
+    key = tmp_path / "vapid.pem"
+    assert CliRunner().invoke(vapid, [str(key)]).exit_code == 0
+    wanted = by[kind]()
+    assert SECRET not in repr(wanted)
+    with capture_logs() as logs:
+        async with waking(vapid_key=str(key), vapid_subject="mailto:me@example.com") as waker:
+            await waker.add(WALLET, kind, wanted)
+            shown = await waker.test(WALLET)
+            for target in shown:
+                assert target.failure == f"it answered with HTTP status {status}: no: /{SECRET}"
+            assert waker.counters.wakes_failed == 1
+    (line,) = [each for each in logs if each["event"] == "wake_failed"]
+    assert line["why"] == f"it answered with HTTP status {status}"
+    assert SECRET not in repr(logs)
+
+
+async def test_what_is_no_answer_is_not_repeated(receiver: Receiver) -> None:
+    """Bytes that are no HTTP, with the path in them."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readline())
+        writer.close()
+
+    with capture_logs() as logs:
+        async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            shown = await failure(f"http://127.0.0.1:{port}/{SECRET}")
+    assert "can't be reached" in shown
+    assert [each["event"] for each in logs] == ["wake_failed"]
+    assert SECRET not in repr(logs)
 
 
 async def test_down(unused_tcp_port: int) -> None:
@@ -185,6 +242,73 @@ async def test_a_slow_host_holds_nobody_else_up(receiver: Receiver) -> None:
         await healthy.push()
 
 
+async def test_who_came_while_the_push_waited_for_its_turn_is_not_pushed(
+    receiver: Receiver,
+) -> None:
+    async with one_at_a_time(receiver) as (waker, goes_on):
+        waker.wake(WALLET, ASKED, "ab" * 16)
+        await wakes(waker, 2)
+        waker.wake(OTHER, ASKED, "cd" * 16)
+        await wakes(waker, 3)
+        waker.came(WALLET)
+        goes_on.set()
+        # Its place is the next one's.
+        assert [(await receiver.push()).path for _ in range(2)] == ["/first", "/other"]
+        async with asyncio.timeout(10):
+            while waker.counters.wakes_delivered < 2:
+                await asyncio.sleep(0.01)
+        assert receiver.pushes.empty()
+        (target,) = waker.targets(WALLET)
+        assert (target.last_attempt, target.failure) == (None, None)
+
+
+async def test_what_is_over_while_the_push_waits_for_its_turn_is_not_pushed(
+    receiver: Receiver,
+) -> None:
+    async with one_at_a_time(receiver) as (waker, goes_on):
+        waker.wake(WALLET, ASKED, "ab" * 16)
+        waker.wake(OTHER, ASKED, "cd" * 16)
+        await wakes(waker, 3)
+        waker.over(WALLET, "ab" * 16, lambda: None)
+        waker.over(OTHER, "cd" * 16, lambda: (WakeReason.MESSAGE, "ef" * 16, None))
+        goes_on.set()
+        assert (await receiver.push()).path == "/first"
+        # What else it is wanted for takes its place, at once.
+        push = await receiver.push()
+        assert push.path == "/other"
+        assert b"ef" * 16 in push.body
+        async with asyncio.timeout(10):
+            while waker.counters.wakes_delivered < 2:
+                await asyncio.sleep(0.01)
+        assert receiver.pushes.empty()
+
+
+@asynccontextmanager
+async def one_at_a_time(receiver: Receiver) -> AsyncIterator[tuple[Waker, asyncio.Event]]:
+    """The receiver's only place is taken until the event is set."""
+    goes_on = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.path == "/first":
+            await goes_on.wait()
+        return web.Response()
+
+    receiver.answer = answer
+    first = b"\x02" + b"\x01" * 32
+    async with waking(max_concurrent_per_host=1, retry_first=50.0, cooldown=0.01) as waker:
+        for wallet, path in ((first, "first"), (WALLET, "wallet"), (OTHER, "other")):
+            await waker.add(wallet, WakeKind.WEBHOOK, WakeByWebhook(f"{receiver.url}/{path}"))
+        waker.wake(first, ASKED, "00" * 16)
+        await wakes(waker, 1)
+        yield waker, goes_on
+
+
+async def wakes(waker: Waker, number: int) -> None:
+    async with asyncio.timeout(10):
+        while waker.counters.wakes < number:
+            await asyncio.sleep(0.01)
+
+
 async def test_tls_has_to_be_for_that_name(tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate(tmp_path, "elsewhere.example"))
@@ -224,7 +348,7 @@ async def test_what_is_no_receiver(url: str) -> None:
     async with Resolver() as resolver, GuardedHttp(STRICT, resolver, WakeSettings()) as http:
         if "localhost" in url:
             # A name is only known for what it is when it was resolved.
-            outcome = await http.post(url, b"", {})
+            outcome = await post(http, url)
             assert "does not call" in str(outcome)
         else:
             with pytest.raises(RpcError):
@@ -251,7 +375,7 @@ async def test_what_is_no_receiver(url: str) -> None:
 )
 async def test_spellings_of_loopback_are_no_way_in(host: str) -> None:
     async with Resolver() as resolver, GuardedHttp(STRICT, resolver, WakeSettings()) as http:
-        outcome = await http.post(f"https://{host}/", b"", {})
+        outcome = await post(http, f"https://{host}/")
         # By ourselves, whatever the HTTP library makes of it.
         assert "can't be reached" not in str(outcome)
         assert isinstance(outcome, Failed)
@@ -268,8 +392,8 @@ async def test_a_name_is_resolved_once_and_that_address_is_called(receiver: Rece
         name_server.resolver(rebinding) as resolver,
         GuardedHttp(STRICT, resolver, WakeSettings(timeout=0.2)) as http,
     ):
-        await http.post(f"https://rebinding.example:{receiver.port}/", b"", {})
-        outcome = await http.post(f"https://rebinding.example:{receiver.port}/", b"", {})
+        await post(http, f"https://rebinding.example:{receiver.port}/")
+        outcome = await post(http, f"https://rebinding.example:{receiver.port}/")
         assert "does not call" in str(outcome)
     assert asked == ["rebinding.example"] * 2
     assert receiver.pushes.empty()
@@ -282,11 +406,10 @@ async def test_names_that_never_resolve_hold_up_nobody(receiver: Receiver) -> No
         GuardedHttp(POLICY, resolver, settings) as http,
     ):
         slow = [
-            asyncio.create_task(http.post(f"https://s{number}.example/", b"", {}))
-            for number in range(100)
+            asyncio.create_task(post(http, f"https://s{number}.example/")) for number in range(100)
         ]
         await asyncio.sleep(0)
-        outcome = await http.post(f"http://localhost:{receiver.port}/", b"", {})
+        outcome = await post(http, f"http://localhost:{receiver.port}/")
         assert isinstance(outcome, Delivered)
         assert await resolver.resolve("quick.example", 80) == ["127.0.0.1"]
         assert not any(task.done() for task in slow)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from aiohttp import web
 
 from lightning_proxy.relay.store import Database
 from lightning_proxy.relay.wake.adapter import WakeError
@@ -253,23 +254,68 @@ async def test_where_something_else_waits_that_is_pushed_instead(receiver: Recei
 async def test_a_wallet_that_comes_and_goes_is_not_pushed_to_each_time(receiver: Receiver) -> None:
     async with waking(cooldown=50.0) as waker:
         await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(receiver.url))
+        for number in range(5):
+            waker.wake(WALLET, ASKED, f"{number:032x}")
+            await receiver.push()
+            waker.came(WALLET)
+        for number in range(5, 20):
+            waker.wake(WALLET, ASKED, f"{number:032x}")
+            waker.came(WALLET)
+        waker.wake(WALLET, ASKED, "ab" * 16)
+        await quiet(receiver)
+
+
+async def test_what_does_not_leave_does_not_count_against_a_wallet(receiver: Receiver) -> None:
+    async with waking(cooldown=50.0) as waker:
+        await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(receiver.url))
         for number in range(20):
             waker.wake(WALLET, ASKED, f"{number:032x}")
-            await asyncio.sleep(0.01)
             waker.came(WALLET)
-        for _ in range(5):
-            await receiver.push()
-        await quiet(receiver)
+        waker.wake(WALLET, ASKED, "ab" * 16)
+        assert said((await receiver.push()).body)[1] == "ab" * 16
 
 
 async def test_a_peer_that_keeps_talking_does_not_push_for_ever(receiver: Receiver) -> None:
     async with waking(cooldown=0.01, retry_first=10.0, max_attempts=2) as waker:
         await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(receiver.url))
-        for number in range(20):
+        goes_on = asyncio.Event()
+
+        async def answer(_: web.Request) -> web.StreamResponse:
+            await goes_on.wait()
+            return web.Response()
+
+        receiver.answer = answer
+        # Before the push, while a slow receiver takes it, and after.
+        for number in range(5):
+            waker.wake(WALLET, WakeReason.MESSAGE, f"{number:032x}")
+        await receiver.push()
+        for number in range(5, 10):
+            waker.wake(WALLET, WakeReason.MESSAGE, f"{number:032x}")
+        goes_on.set()
+        async with asyncio.timeout(10):
+            while not waker.counters.wakes_delivered:
+                await asyncio.sleep(0.01)
+        for number in range(10, 15):
             waker.wake(WALLET, WakeReason.MESSAGE, f"{number:032x}")
             await asyncio.sleep(0.02)
-        await receiver.push()
         await quiet(receiver, 0.1)
         # A question is another matter.
         waker.wake(WALLET, ASKED, "ab" * 16)
         assert said((await receiver.push()).body)[0] == "delegation"
+
+
+async def test_a_question_that_comes_during_a_push_is_pushed_next(receiver: Receiver) -> None:
+    goes_on = asyncio.Event()
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        await goes_on.wait()
+        return web.Response()
+
+    receiver.answer = answer
+    async with waking(cooldown=0.01, retry_first=50.0) as waker:
+        await waker.add(WALLET, WakeKind.WEBHOOK, WakeByWebhook(receiver.url))
+        waker.wake(WALLET, WakeReason.MESSAGE, "ab" * 16)
+        await receiver.push()
+        waker.wake(WALLET, ASKED, "cd" * 16)
+        goes_on.set()
+        assert said((await receiver.push()).body) == ("delegation", "cd" * 16)

@@ -1,5 +1,7 @@
 """Web Push as a push service and a browser see it."""
 
+import json
+import re
 import time
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from lightning_proxy.cli.vapid import app
 from lightning_proxy.relay.wake.adapter import WakeError
 from lightning_proxy.relay.wake.web_push import VapidKey, is_contact
 from lightning_proxy.rpc import RpcError, WakeByWebPush, WakeKind, WakeReason
-from tests.support.receivers import Browser, Receiver, b64, check_vapid
+from tests.support.receivers import Browser, Receiver, b64, check_vapid, unb64
 from tests.unit.relay.wake.conftest import waking
 
 WALLET = b"\x02" + bytes(32)
@@ -80,6 +82,7 @@ async def test_a_point_that_is_none_is_refused(receiver: Receiver, key_file: str
         "https://127.0.0.1/contact",
         "https://[::1]/",
         "https://example.com/with space",
+        "https://example.com/<contact>",
         "https://user@example.com/",
         "https:///contact",
     ],
@@ -130,9 +133,39 @@ def test_the_command_shows_a_key_that_is_there_and_replaces_it_only_when_told(
     [
         "mailto:operator+relay@mail.example.co.uk",
         "https://example.com",
-        "https://relay.example.com:8443/contact?who=1",
+        "https://example.com/contact",
+        "https://example.com?contact",
+        "https://relay.example.com:8443/contact?who=1#now",
         "https://xn--fa-hia.example/",
     ],
 )
-def test_a_subject_that_reaches_somebody(subject: str) -> None:
-    assert is_contact(subject)
+async def test_a_subject_that_reaches_somebody_is_what_the_push_service_gets(
+    receiver: Receiver, key_file: str, subject: str
+) -> None:
+    browser = Browser()
+    async with waking(vapid_key=key_file, vapid_subject=subject) as waker:
+        subscription = WakeByWebPush(**browser.subscription(f"{receiver.url}/push/1"))
+        await waker.add(WALLET, WakeKind.WEB_PUSH, subscription)
+        (target,) = await waker.test(WALLET)
+        assert target.failure is None
+        push = await receiver.push()
+        assert browser.open(push)["reason"] == "test"
+        assert waker.vapid_public_key is not None
+        claims = check_vapid(push, waker.vapid_public_key, receiver.url, time.time())
+        assert claims["sub"] == subject
+
+
+async def test_what_the_error_recommends_is_taken(key_file: str) -> None:
+    with pytest.raises(WakeError) as error:
+        async with waking(vapid_key=key_file, vapid_subject="https://localhost"):
+            pass
+    recommended = re.findall(r"(?:mailto:|https://)[^\s,]+", str(error.value))
+    assert len(recommended) == 2
+    assert all(map(is_contact, recommended))
+
+
+def test_a_push_service_without_a_name(key_file: str) -> None:
+    """An IPv6 address makes an origin as any name does."""
+    token = VapidKey(Path(key_file)).headers("https://[2001:db8::1]:8443/push", SUBJECT)
+    claims = token["Authorization"].split(".")[1]
+    assert json.loads(unb64(claims))["aud"] == "https://[2001:db8::1]:8443"
