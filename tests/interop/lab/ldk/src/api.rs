@@ -46,7 +46,6 @@ pub async fn answer(node: &Node, request: &Request) -> Result<Value, Failure> {
         ("POST", "/pay") => pay(node, body),
         ("POST", "/hold") => hold(node, body),
         ("POST", "/settle") => settle(node, body),
-        ("POST", "/feerate") => feerate(node, body),
         ("POST", "/close") => close(node, body),
         ("POST", "/tick") => tick(node),
         ("POST", "/send-custom") => send_custom(node, body),
@@ -278,14 +277,6 @@ fn settle(node: &Node, body: &Value) -> Result<Value, Failure> {
     } else {
         node.channels.claim_funds(preimage);
     }
-    Ok(json!({}))
-}
-
-/// `{sat_per_kw}`: what the chain costs from now on; channels follow at their next tick.
-fn feerate(node: &Node, body: &Value) -> Result<Value, Failure> {
-    let feerate = number(body, "sat_per_kw", None)?;
-    node.chain
-        .set_feerate(u32::try_from(feerate).map_err(|_| "no such feerate")?);
     Ok(json!({}))
 }
 

@@ -1,10 +1,9 @@
-//! A made-up regtest chain: blocks hold, and fees are, whatever the driver says.
+//! A made-up regtest chain: blocks hold whatever the driver says, fees never change.
 //!
 //! Nodes that are told to confirm the same transactions build the same blocks, so a set of
 //! processes shares one chain without talking to each other.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Mutex;
 
 use lightning::bitcoin::absolute::LockTime;
@@ -31,27 +30,20 @@ struct State {
     fundings: u64,
 }
 
-/// What it has come to, and its feerate.
-pub struct Chain(Mutex<State>, AtomicU32);
+pub struct Chain(Mutex<State>);
 
 impl Chain {
     pub fn new() -> Self {
-        let state = State {
+        Chain(Mutex::new(State {
             tip: BestBlock::from_network(NETWORK),
             spent: HashSet::new(),
             mempool: Vec::new(),
             fundings: 0,
-        };
-        Chain(Mutex::new(state), AtomicU32::new(FEERATE))
+        }))
     }
 
     pub fn height(&self) -> u32 {
         self.0.lock().unwrap().tip.height
-    }
-
-    /// What it costs from now on, in sat per 1000 weight.
-    pub fn set_feerate(&self, feerate: u32) {
-        self.1.store(feerate.max(FEERATE), Ordering::Relaxed);
     }
 
     /// What the node broadcast and no block holds yet.
@@ -151,11 +143,9 @@ impl BroadcasterInterface for Chain {
 impl FeeEstimator for Chain {
     fn get_est_sat_per_1000_weight(&self, target: ConfirmationTarget) -> u32 {
         match target {
-            // Not what we'd pay, but what we'd let a peer pay; and what an old one may have.
+            // Not what we'd pay, but what we'd let a peer pay.
             ConfirmationTarget::MaximumFeeEstimate => 100 * FEERATE,
-            ConfirmationTarget::MinAllowedAnchorChannelRemoteFee
-            | ConfirmationTarget::MinAllowedNonAnchorChannelRemoteFee => FEERATE,
-            _ => self.1.load(Ordering::Relaxed),
+            _ => FEERATE,
         }
     }
 }
