@@ -130,6 +130,7 @@ async def test_ldk_opens_pays_and_closes(lab: Path) -> None:
         paid = await alice.post("keysend", node_id=bob.node_id, amount_msat=12_345_000)
         await bob.event("PaymentClaimed", amount_msat=12_345_000, **paid)
         await alice.event("PaymentSent", **paid)
+        await pays_invoices(alice, bob)
 
         await alice.post("close", node_id=bob.node_id, channel_id=pending["channel_id"])
         for node in (alice, bob):
@@ -139,6 +140,24 @@ async def test_ldk_opens_pays_and_closes(lab: Path) -> None:
         assert bytes.fromhex(funding_txid)[::-1] in bytes.fromhex(closing)
         await confirm(alice, bob)
         assert (await alice.info())["mempool"] == (await bob.info())["mempool"] == []
+
+
+async def pays_invoices(alice: LdkNode, bob: LdkNode) -> None:
+    """One when the payee says so, one not at all, one at once."""
+    await bob.post("hold", on=True)
+    for number, word in enumerate(("claimed", "failed")):
+        bill = await bob.post("invoice", amount_msat=1_000_000 + number)
+        hash_ = {"payment_hash": bill["payment_hash"]}
+        assert await alice.post("pay", invoice=bill["invoice"]) == hash_
+        await bob.event("PaymentClaimable", **hash_)
+        with pytest.raises(LabError, match="no such payment"):
+            await bob.post("settle", payment_hash="00" * 32)
+        await bob.post("settle", fail=word == "failed", **hash_)
+        await alice.event("PaymentFailed" if word == "failed" else "PaymentSent", **hash_)
+    await bob.post("hold", on=False)
+    bill = await bob.post("invoice", amount_msat=2_000_000, description="at once")
+    await alice.post("pay", invoice=bill["invoice"])
+    await alice.event("PaymentSent", payment_hash=bill["payment_hash"])
 
 
 async def test_ldk_refuses_in_words(lab: Path) -> None:

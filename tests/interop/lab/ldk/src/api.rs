@@ -6,14 +6,18 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use lightning::bitcoin::consensus::encode;
+use lightning::bitcoin::hashes::Hash;
 use lightning::bitcoin::hex::FromHex;
 use lightning::bitcoin::secp256k1::PublicKey;
 use lightning::bitcoin::{Block, Transaction};
-use lightning::ln::channelmanager::{PaymentId, RecipientOnionFields, Retry};
+use lightning::ln::channelmanager::{
+    Bolt11InvoiceParameters, PaymentId, RecipientOnionFields, Retry,
+};
 use lightning::ln::types::ChannelId;
-use lightning::routing::router::{PaymentParameters, RouteParameters};
+use lightning::routing::router::{PaymentParameters, RouteParameters, RouteParametersConfig};
 use lightning::sign::EntropySource;
-use lightning::types::payment::PaymentPreimage;
+use lightning::types::payment::{PaymentHash, PaymentPreimage};
+use lightning_invoice::{Bolt11Invoice, Bolt11InvoiceDescription, Description};
 use serde_json::{json, Value};
 use tokio::time::{sleep, timeout};
 
@@ -38,6 +42,10 @@ pub async fn answer(node: &Node, request: &Request) -> Result<Value, Failure> {
         ("POST", "/block") => block(node, body),
         ("POST", "/fund") => fund(node, body),
         ("POST", "/keysend") => keysend(node, body),
+        ("POST", "/invoice") => invoice(node, body),
+        ("POST", "/pay") => pay(node, body),
+        ("POST", "/hold") => hold(node, body),
+        ("POST", "/settle") => settle(node, body),
         ("POST", "/close") => close(node, body),
         ("POST", "/tick") => tick(node),
         ("POST", "/send-custom") => send_custom(node, body),
@@ -216,6 +224,60 @@ fn keysend(node: &Node, body: &Value) -> Result<Value, Failure> {
         )
         .map_err(|error| format!("{error:?}"))?;
     Ok(json!({"payment_hash": payment_hash.to_string()}))
+}
+
+/// `{amount_msat, description = ""}`: returns `{invoice, payment_hash}`.
+fn invoice(node: &Node, body: &Value) -> Result<Value, Failure> {
+    let description = Description::new(text(body, "description").unwrap_or_default().to_string())
+        .map_err(|error| format!("description: {error}"))?;
+    let made = node
+        .channels
+        .create_bolt11_invoice(Bolt11InvoiceParameters {
+            amount_msats: Some(number(body, "amount_msat", None)?),
+            description: Bolt11InvoiceDescription::Direct(description),
+            ..Default::default()
+        })
+        .map_err(|error| format!("{error:?}"))?;
+    let hash = PaymentHash(made.payment_hash().to_byte_array());
+    Ok(json!({"invoice": made.to_string(), "payment_hash": hash.to_string()}))
+}
+
+/// `{invoice}`: returns `{payment_hash}`; what comes of it is an event.
+fn pay(node: &Node, body: &Value) -> Result<Value, Failure> {
+    let invoice: Bolt11Invoice = text(body, "invoice")?
+        .parse()
+        .map_err(|error| format!("invoice: {error:?}"))?;
+    let hash = PaymentHash(invoice.payment_hash().to_byte_array());
+    node.channels
+        .pay_for_bolt11_invoice(
+            &invoice,
+            PaymentId(hash.0),
+            None,
+            RouteParametersConfig::default(),
+            Retry::Attempts(0),
+        )
+        .map_err(|error| format!("{error:?}"))?;
+    Ok(json!({"payment_hash": hash.to_string()}))
+}
+
+/// `{on}`: whether what arrives waits for `/settle`.
+fn hold(node: &Node, body: &Value) -> Result<Value, Failure> {
+    node.held.set(flag(body, "on")?);
+    Ok(json!({}))
+}
+
+/// `{payment_hash, fail = false}`: what was held is claimed, or failed.
+fn settle(node: &Node, body: &Value) -> Result<Value, Failure> {
+    let hash = <[u8; 32]>::from_hex(text(body, "payment_hash")?)
+        .map(PaymentHash)
+        .map_err(|error| format!("payment_hash: {error}"))?;
+    let preimage = node.held.take(&hash).ok_or("no such payment is held")?;
+    if flag(body, "fail")? {
+        node.channels.fail_htlc_backwards(&hash);
+    } else {
+        node.channels.claim_funds(preimage);
+    }
+    Ok(json!({}))
 }
 
 /// `{channel_id, node_id, force = false}`.

@@ -1,8 +1,9 @@
 //! One LDK node: its parts put together, its events carried on, its clock.
 
+use std::collections::HashMap;
 use std::io::{Error, Result};
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lightning::bitcoin::hashes::{sha256, Hash};
@@ -20,6 +21,7 @@ use lightning::routing::router::DefaultRouter;
 use lightning::routing::scoring::FixedPenaltyScorer;
 use lightning::routing::utxo::UtxoLookup;
 use lightning::sign::{EntropySource, InMemorySigner, KeysManager, NodeSigner};
+use lightning::types::payment::{PaymentHash, PaymentPreimage};
 use lightning::util::config::UserConfig;
 use lightning::util::logger::{Level, Logger, Record};
 use lightning::util::persist::{
@@ -103,6 +105,32 @@ const MANAGER: (&str, &str, &str) = (
     CHANNEL_MANAGER_PERSISTENCE_KEY,
 );
 
+/// Payments that have arrived and wait for the driver's word.
+#[derive(Default)]
+pub struct Held {
+    on: Mutex<bool>,
+    payments: Mutex<HashMap<PaymentHash, PaymentPreimage>>,
+}
+
+impl Held {
+    pub fn set(&self, on: bool) {
+        *self.on.lock().unwrap() = on;
+    }
+
+    /// Whether this one is held from now on.
+    fn put(&self, hash: PaymentHash, preimage: PaymentPreimage) -> bool {
+        let on = *self.on.lock().unwrap();
+        if on {
+            self.payments.lock().unwrap().insert(hash, preimage);
+        }
+        on
+    }
+
+    pub fn take(&self, hash: &PaymentHash) -> Option<PaymentPreimage> {
+        self.payments.lock().unwrap().remove(hash)
+    }
+}
+
 pub struct Node {
     /// Whether blocks and funding transactions are the driver's.
     pub driven: bool,
@@ -110,6 +138,7 @@ pub struct Node {
     pub channels: Arc<Channels>,
     pub custom: Arc<CustomMessages>,
     pub events: &'static Events,
+    pub held: Held,
     pub keys: Arc<KeysManager>,
     pub peers: Arc<Peers>,
     monitor: Arc<Monitor>,
@@ -215,6 +244,7 @@ impl Node {
             channels,
             custom,
             events,
+            held: Held::default(),
             keys,
             peers,
             monitor,
@@ -400,6 +430,7 @@ impl Node {
                     "preimage_known": preimage.is_some(),
                 }));
                 match preimage {
+                    Some(preimage) if self.held.put(payment_hash, preimage) => {}
                     Some(preimage) => self.channels.claim_funds(preimage),
                     None => self.channels.fail_htlc_backwards(&payment_hash),
                 }
