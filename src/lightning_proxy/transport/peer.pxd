@@ -82,5 +82,5 @@ cdef class PeerTransportBase:
     cdef int _schedule_flush(self) except -1
     cdef int _schedule_drain(self) except -1
     cdef int _drain_later(self) except -1
-    cdef int _update_reading(self) except -1
+    cdef int _update_reading(self, bint had_turn=*) except -1
     cdef int _drop_buffers(self) noexcept

@@ -26,6 +26,7 @@ class PeerTransport(asyncio.BufferedProtocol):
     last_received: float
     awaiting_pong: bool
     is_behind: bool
+    is_blocked: bool
     def __init__(self, consumer: Consumer, pace: Pace | None = None) -> None: ...
     @property
     def is_closing(self) -> bool: ...

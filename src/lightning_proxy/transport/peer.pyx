@@ -53,14 +53,18 @@ cdef extern from *:
 
 # Named limits, each with its reason.
 #
+# So many fresh bytes are read at a time, or what a partial frame still wants: what came and has no
+# turn yet, or can't be answered as the peer doesn't read, takes memory.
+cdef size_t READ = 16 * 1024
 # One buffer serves every socket's reads: asyncio reads into it and calls back at once. It holds a
-# whole frame of which all but the last byte was pending, and as much again of fresh bytes.
-cdef size_t READ_BUFFER = 2 * LP_MAX_FRAME
-# Past this much sealed and unwritten, no more frames of the peer's are answered or delivered
-# until it has read (a ping of 40 bytes may ask for a pong of 65,569).
-cdef size_t OUT_HIGH = 256 * 1024
-# Past this much queued for a peer that does not read, `send` refuses. Four of the largest frames
-# above OUT_HIGH, so that answering a full read buffer never trips it.
+# whole frame of which all but the last byte was pending, and fresh bytes.
+cdef size_t READ_BUFFER = LP_MAX_FRAME + READ
+# Past this much sealed, it is written at once; what the socket doesn't take then, the peer has to
+# read before another frame of its is opened (a ping of 40 bytes may ask for a pong of 65,569). So a
+# peer that doesn't read makes us hold no more than this and one frame.
+cdef size_t OUT_HIGH = 8 * 1024
+# Past this much queued for a peer that does not read, `send` refuses. A wallet may say a few of the
+# largest messages at once.
 cdef size_t OUT_LIMIT = 512 * 1024
 # What a message costs beside its bytes, by who deals with it: a consumer in Python, or a ping's
 # answer here.
@@ -71,8 +75,6 @@ cdef size_t PING_COST = 32
 cdef size_t TURN = 32 * 1024
 # Turns in one loop tick of those that had to wait; so many milliseconds, whoever floods.
 cdef size_t TURNS_A_TICK = 4
-# While many wait, so much is read at a time: what came, and has no turn yet, takes memory.
-cdef size_t BUSY_READ = 16 * 1024
 # Seconds, at the least, that a session waits which spent all it had: timers are not for free.
 cdef double SHORTEST_WAIT = 0.01
 # A peer that doesn't read what we say last is cut off after so many seconds.
@@ -95,9 +97,7 @@ cdef uint32_t UNKNOWN = UINT32_MAX
 cdef uint8_t *read_buffer = <uint8_t *>malloc(READ_BUFFER)
 if read_buffer == NULL:
     raise MemoryError
-cdef object whole_read_buffer = PyMemoryView_FromMemory(
-    <char *>read_buffer, READ_BUFFER, PyBUF_WRITE
-)
+cdef object fresh_read_buffer = PyMemoryView_FromMemory(<char *>read_buffer, READ, PyBUF_WRITE)
 
 
 class Consumer(Protocol):
@@ -171,6 +171,8 @@ cdef class PeerTransportBase:
     def connection_made(self, transport):
         self._pace.loop = asyncio.get_running_loop()
         self._transport = transport
+        # Paused as soon as the socket doesn't take everything, until it has.
+        transport.set_write_buffer_limits(0)
         socket = transport.get_extra_info("socket")
         if socket is not None:
             self._fd = socket.fileno()
@@ -178,13 +180,13 @@ cdef class PeerTransportBase:
     def get_buffer(self, sizehint):
         # Readiness loops (uvloop, asyncio's selectors) read in the same call, so between here and
         # buffer_updated no other socket's bytes can come in. _pending stays: the read may fail.
-        cdef size_t room = READ_BUFFER - self._pending_size
-        if self._pace._is_busy():
-            room = min(room, BUSY_READ)
-        elif self._pending_size == 0:
-            return whole_read_buffer
-        if self._pending_size > 0:
-            memcpy(read_buffer, self._pending, self._pending_size)
+        cdef size_t room = READ
+        if self._pending_size == 0:
+            return fresh_read_buffer
+        memcpy(read_buffer, self._pending, self._pending_size)
+        if self._body_length != UNKNOWN:
+            # What is pending is a part of a frame, or nothing would be read.
+            room = max(room, self._body_length + LP_OVERHEAD - self._pending_size)
         return PyMemoryView_FromMemory(
             <char *>read_buffer + self._pending_size, room, PyBUF_WRITE
         )
@@ -200,11 +202,12 @@ cdef class PeerTransportBase:
             self._received_raw()
             return
         used = 0
-        if size < BUSY_READ or not self._pace._is_busy():
+        if size < READ or not self._pace._is_busy():
             used = self._process(read_buffer, size)
         self._keep(read_buffer + used, size - used)
         self._flush_now()
-        self._update_reading()
+        # uvloop reads a full socket many times in a row: others come before what is left in it.
+        self._update_reading(<size_t>nbytes >= READ)
 
     def eof_received(self):
         self.close(
@@ -284,6 +287,11 @@ cdef class PeerTransportBase:
     def is_behind(self):
         """Whether something that came from the peer may wait here, as it talks too much."""
         return self._left <= 0 or (self._receiving is not None and self._has_backlog())
+
+    @property
+    def is_blocked(self):
+        """Whether the peer has to read before anything more is sent to it, or heard of it."""
+        return bool(self._write_paused)
 
     @property
     def awaiting_pong(self):
@@ -397,6 +405,8 @@ cdef class PeerTransportBase:
             body = data + at + LP_HEADER_SIZE
             at += length + LP_OVERHEAD
             spent += self._take(body, length)
+            if self._out_size > OUT_HIGH:
+                self._flush_now()
         self._left -= <float>spent
         return at
 
@@ -484,7 +494,7 @@ cdef class PeerTransportBase:
 
     cdef bint _blocked(self) noexcept:
         return (self._closing != OPEN or self._consumer_paused or self._write_paused
-                or self._out_size > OUT_HIGH or self._left <= 0)
+                or self._left <= 0)
 
     cdef int _refill(self) noexcept:
         """Bytes came, or their turn: what the session may cost grows by the time since."""
@@ -597,7 +607,7 @@ cdef class PeerTransportBase:
             self._flush_now()
         self._update_reading()
 
-    cdef int _update_reading(self) except -1:
+    cdef int _update_reading(self, bint had_turn=False) except -1:
         cdef bint pause
         if self._transport is None or self._closing:
             return 0
@@ -608,7 +618,7 @@ cdef class PeerTransportBase:
             pause = self._blocked()
             if self._left <= 0:
                 self._drain_later()
-            elif not pause and self._has_backlog():
+            elif not pause and (had_turn or self._has_backlog()):
                 # What waits comes first, or the next read might not fit behind it.
                 self._schedule_drain()
                 pause = True

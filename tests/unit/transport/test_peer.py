@@ -381,7 +381,9 @@ async def test_pings_of_a_peer_that_never_reads_are_not_hoarded(
     )
     for _ in range(500):
         await asyncio.sleep(0)
-        assert peer.unsent_bytes < 2_000_000
+        assert peer.unsent_bytes < 80_000
+        assert len(peer.get_buffer(-1)) <= 65_569
+    assert peer.is_blocked
     for _ in range(count):
         assert len(await far.receive()) == 4 + 65531
     await writing
@@ -506,3 +508,56 @@ async def test_what_is_kept_of_a_view_stays_what_it_was(size: int) -> None:
     await keeper.wait_closed()
     far.writer.transport.abort()
     assert [bytes(each) for each in keeper.slices] == kept
+
+
+async def test_what_a_peer_does_not_read_and_what_it_says_meanwhile_stays_small(
+    recorder: Recorder,
+) -> None:
+    """Fed by hand: no kernel's buffers take anything."""
+
+    class Full(asyncio.Transport):
+        """A socket that takes nothing."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.waiting = 0
+            self.reading = True
+
+        def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+            assert high == 0
+
+        def get_write_buffer_size(self) -> int:
+            return self.waiting
+
+        def write(self, data: object) -> None:
+            assert isinstance(data, bytes)
+            self.waiting += len(data)
+            peer.pause_writing()
+
+        def pause_reading(self) -> None:
+            self.reading = False
+
+        def resume_reading(self) -> None:
+            self.reading = True
+
+        def abort(self) -> None:
+            asyncio.get_running_loop().call_soon(peer.connection_lost, None)
+
+    peer = recorder.peer = PeerTransport(recorder)
+    full = Full()
+    peer.connection_made(full)
+    started(peer)
+    sending = ReferenceCipherState(KEY_IN, CHAINING_KEY)
+    flood = sending.seal(INIT) + b"".join(sending.seal(ping(65531)) for _ in range(5000))
+    read = 0
+    while full.reading and read < len(flood):
+        room = memoryview(peer.get_buffer(-1))
+        some = flood[read : read + len(room)]
+        room[: len(some)] = some
+        peer.buffer_updated(len(some))
+        read += len(some)
+        await asyncio.sleep(0)
+    assert (peer.pings_received, peer.unsent_bytes) == (1, 65_569)
+    assert read <= 16_384
+    # What the wallet says may still wait for it.
+    peer.send(message(1001, 65_535))
