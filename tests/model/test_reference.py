@@ -152,25 +152,26 @@ class Words:
 class Explorer:
     plan: Plan
     words: Words
-    seen: set[World] = field(default_factory=set)
+    #: What the implementation was in each state of the reference: more than one where the ways
+    #: there differ in an order that says nothing.
+    seen: dict[World, list[Twin]] = field(default_factory=dict)
     steps: int = 0
     ends: int = 0
 
     def explore(self, world: World, twin: Twin) -> None:
         todo = deque([(world, twin)])
-        self.seen.add(world)
         while todo:
             world, twin = todo.popleft()
             following = self.following(world, twin)
             self.steps += len(following)
             if not following:
                 self.check_end(world)
-            for then in following:
-                if then[0] not in self.seen:
-                    self.seen.add(then[0])
-                    # Only what is new is looked at closely: the rest has come here by other ways.
-                    self.check(*then)
-                    todo.append(then)
+            for after, twin_after in following:
+                twins = self.seen.setdefault(after, [])
+                if twin_after not in twins:
+                    twins.append(twin_after)
+                    self.check(after, twin_after)
+                    todo.append((after, twin_after))
 
     # ---- what may happen ----
 
