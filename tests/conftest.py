@@ -9,7 +9,17 @@ from hypothesis import settings
 from lightning_proxy.transport.frame import kernel_name, kernel_names, use_kernel
 
 settings.register_profile("fast", max_examples=60, deadline=None)
+settings.register_profile("soak", max_examples=5000, deadline=None)
 settings.load_profile("fast")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="models: all that takes minutes, too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("soak"):
+        settings.load_profile("soak")
 
 
 def pytest_asyncio_loop_factories(
