@@ -27,6 +27,7 @@ from lightning_proxy.relay.store import ChannelStore, Database, StoreError
 from lightning_proxy.rpc import DelegationKind
 from tests.support.moves import Moves, question_of
 from tests.support.peer import ScriptedPeer
+from tests.support.receivers import Receiver
 from tests.support.relay import RawWallet, RpcFailure, raw_wallet, relay
 from tests.unit.bolt.pair import TYPES
 
@@ -41,6 +42,12 @@ Start = Callable[..., Awaitable[RawWallet]]
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "relay.sqlite"
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with Receiver().serve() as listening:
+        yield listening
 
 
 @pytest.fixture
@@ -249,10 +256,11 @@ async def test_the_peer_speaks_while_the_wallet_is_asked(
 
 
 async def test_all_that_came_for_a_wallet_that_slept_is_one_round(
-    moves: Moves, start: Start
+    moves: Moves, start: Start, receiver: Receiver
 ) -> None:
     wallet = await start(moves)
     url = wallet.url
+    await wallet.call("wake_by_webhook", url=f"{receiver.url}/wake")
     await wallet.acknowledge()
     await wallet.socket.close()
     await wallet.ended.wait()
@@ -672,7 +680,7 @@ async def test_a_wallet_that_answers_no_commitment_is_served_as_before(
         await moves.send(moves.peer.add(1_000_000, HASH))
         warning = decode(await moves.connection.receive())
         assert isinstance(warning, PeerWarning)
-        assert b"takes no part" in warning.data
+        assert b"does not move" in warning.data
         assert (await wallet.event("message"))["message"][:4] == "0080"
         with pytest.raises(RpcFailure, match="does not move"):
             await moves.ask_for(wallet, 0)
@@ -738,7 +746,7 @@ async def test_a_record_without_a_snapshot_is_served_as_before(
         await wallet.answer(question, answer)
         await moves.resume(wallet)
         await moves.send(moves.peer.add(1_000_000, HASH))
-        assert b"takes no part" in await moves.connection.receive()
+        assert b"does not move" in await moves.connection.receive()
         with pytest.raises(RpcFailure, match="does not move"):
             await moves.ask_for(wallet, 0)
 

@@ -31,16 +31,17 @@ MOST_KEPT: Final = 2048
 LONGEST: Final = dict.fromkeys(TYPES | {messages.OpenChannel.TYPE, messages.Init.TYPE}, MOST_KEPT)
 #: Those by which a peer complains of a channel.
 FAILING_TYPES: Final = frozenset({messages.Error.TYPE, messages.Warning.TYPE})
-#: What a peer begins on a channel that is ready, and nobody here can go on with yet.
-LATER_TYPES: Final = frozenset(
-    {
-        messages.UpdateAddHtlc.TYPE,
-        messages.UpdateFee.TYPE,
-        messages.CommitmentSigned.TYPE,
-        messages.Shutdown.TYPE,
-        messages.Stfu.TYPE,
-    }
+_DOES_NOT_MOVE: Final = (
+    b"this channel does not move on this connection: its wallet takes no payments and no fees here"
 )
+#: What a peer begins on a channel that is ready and nobody here goes on with, and what it is told.
+NOT_GONE_ON_WITH: Final = {
+    messages.UpdateAddHtlc.TYPE: _DOES_NOT_MOVE,
+    messages.UpdateFee.TYPE: _DOES_NOT_MOVE,
+    messages.CommitmentSigned.TYPE: _DOES_NOT_MOVE,
+    messages.Shutdown.TYPE: b"this node does not close channels together with its peer yet",
+    messages.Stfu.TYPE: b"this node knows no quiescence, and has not offered it",
+}
 #: What `TYPES` are.
 Channelled = (
     messages.AcceptChannel

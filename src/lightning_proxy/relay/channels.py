@@ -14,8 +14,8 @@ from lightning_proxy.relay.asking import offered, question_of, unsettled
 from lightning_proxy.relay.book import ChannelBook
 from lightning_proxy.relay.channel_messages import (
     FAILING_TYPES,
-    LATER_TYPES,
     LONGEST,
+    NOT_GONE_ON_WITH,
     SIGNED_TYPES,
     Channelled,
     channel_id_in,
@@ -40,8 +40,6 @@ _log = structlog.get_logger()
 #: Both are needed before a channel is worth anything: of more that a peer leaves unfunded, the
 #: oldest are forgotten. LDK allows its peers as many.
 _MAX_UNFUNDED: Final = 4
-
-_LATER: Final = b"this node takes no part in payments, fee updates or closing of this channel yet"
 
 
 class SessionChannels:
@@ -76,7 +74,7 @@ class SessionChannels:
         self._busy: set[Channel] = set()
         self._fundings = Fundings(session, book, self._advance, self._spent)
         self._slots = SessionSlots(session, book.slots)
-        self._warned: set[Channel] = set()
+        self._warned: set[tuple[Channel, bytes]] = set()
         max_open = session.settings.max_open_delegations_per_session
         self._unknown = UnknownChannels(session, max_open)
         self._early = Early()
@@ -277,9 +275,9 @@ class SessionChannels:
         self._session.pass_on(type_, memoryview(raw))
         if channel is None:
             self._ask_about(channel_id, raw)
-        elif type_ in LATER_TYPES and channel not in self._warned:
-            self._warned.add(channel)
-            self._session.tell(messages.Warning(channel_id=channel_id, data=_LATER).encode())
+        elif (data := NOT_GONE_ON_WITH.get(type_)) and (channel, data) not in self._warned:
+            self._warned.add((channel, data))
+            self._session.tell(messages.Warning(channel_id=channel_id, data=data).encode())
 
     def find(self, channel_id: bytes) -> Channel | None:
         """The channel with this id."""

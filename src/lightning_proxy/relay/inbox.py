@@ -168,6 +168,15 @@ class Inbox:
         return any(self._listeners())
 
     @property
+    def is_out_of_reach(self) -> bool:
+        """Whether no device is there, and none will come for being woken."""
+        return (
+            not self.is_attended
+            and self.node_id is not None
+            and not self._office.waker.reaches(self.node_id)
+        )
+
+    @property
     def queued_bytes(self) -> int:
         """What waits here to be acknowledged."""
         return self._notices.size

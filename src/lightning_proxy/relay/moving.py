@@ -36,6 +36,9 @@ _TYPES: Final = MOVE_TYPES | {ChannelReestablish.TYPE}
 class _Inbox(Protocol):
     node_id: bytes | None
 
+    @property
+    def is_out_of_reach(self) -> bool: ...
+
 
 class _Session(Protocol):
     raw: bool
@@ -149,7 +152,9 @@ class MovingChannels:
             self._no_timer(channel)
         for channel in list(self._kept):
             for type_, raw in self.kept(channel):
-                self._session.pass_on(type_, memoryview(raw))
+                # BOLT #2: with the connection they are forgotten, and what counts comes again.
+                if type_ not in MOVE_TYPES or not self._session.is_over:
+                    self._session.pass_on(type_, memoryview(raw))
         self._resting |= self._live.keys()
         self._live.clear()
 
@@ -187,7 +192,7 @@ class MovingChannels:
 
     def _received(self, channel: Channel, live: LiveChannel, raw: bytes, message: Message) -> None:
         session = self._session
-        if isinstance(message, UpdateAddHtlc) and channel in self._unanswered:
+        if isinstance(message, UpdateAddHtlc) and self._answers_nothing(channel):
             # An HTLC that is bound and never answered ends on the chain; one that the peer can't
             # offer, it fails by itself.
             session.close("a payment came, and the wallet does not answer")
@@ -212,6 +217,15 @@ class MovingChannels:
             self._timers[channel] = asyncio.get_running_loop().call_later(
                 _GAIN_AFTER, self._ask, channel
             )
+
+    def _answers_nothing(self, channel: Channel) -> bool:
+        """Whether what this channel waits for has run out of time, or nobody will come for it.
+
+        Without a question nobody was called yet: the next payment may be what the wallet comes for.
+        """
+        return channel in self._unanswered or (
+            bool(self._questions) and self._session.inbox.is_out_of_reach
+        )
 
     def _re_established(
         self,

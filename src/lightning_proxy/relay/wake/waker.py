@@ -67,13 +67,15 @@ class WakeCounters:
 class _Call:
     """A wallet that is wanted."""
 
-    __slots__ = ("attempts", "due", "id", "last", "pushing", "reason", "timer")
+    __slots__ = ("attempts", "due", "has_failed", "id", "last", "pushing", "reason", "timer")
 
     def __init__(self, reason: WakeReason, opaque_id: str, due: float | None) -> None:
         self.reason = reason
         self.id = opaque_id
         self.due = due
         self.attempts = 0
+        #: Whether no receiver took the last push.
+        self.has_failed = False
         #: Loop time of the last push.
         self.last = float("-inf")
         self.timer: asyncio.TimerHandle | None = None
@@ -183,6 +185,13 @@ class Waker:
     def came(self, wallet: bytes) -> None:
         """A device of the wallet's that can answer is there: no need to wake it, nor a cooldown."""
         self._drop(wallet)
+
+    def reaches(self, wallet: bytes) -> bool:
+        """Whether a wallet that is wanted may come for it: there is where to push to, and the last
+        push was taken, or is on its way.
+        """
+        call = self._calls.get(wallet)
+        return bool(self._targets.of(wallet)) and not (call and call.has_failed)
 
     def over(
         self,
@@ -338,9 +347,10 @@ class Waker:
             return call.notice(call.last)
 
         try:
-            await self._push_to(wallet, say)
+            was_taken = await self._push_to(wallet, say)
         finally:
             call.pushing = None
+        call.has_failed = said is not None and not was_taken
         if self._calls.get(wallet) is not call:
             return
         if call.reason in _WAITED_FOR and said not in (None, (call.reason, call.id)):
@@ -353,11 +363,12 @@ class Waker:
             delay = self._settings.retry_first * 2.0 ** (call.attempts - 1)
             self._push_in(wallet, call, delay * random.uniform(0.75, 1.25))  # noqa: S311
 
-    async def _push_to(self, wallet: bytes, say: Say) -> None:
+    async def _push_to(self, wallet: bytes, say: Say) -> bool:
+        """Whether a receiver took it."""
         due = [each for each in self._targets.of(wallet) if each.not_before <= time.monotonic()]
-        await asyncio.gather(*(self._push_one(wallet, target, say) for target in due))
+        return any(await asyncio.gather(*(self._push_one(wallet, each, say) for each in due)))
 
-    async def _push_one(self, wallet: bytes, target: Target, say: Say) -> None:
+    async def _push_one(self, wallet: bytes, target: Target, say: Say) -> bool:
         outcome = await target.push(say, wallet)
         log = _log.bind(wallet=wallet.hex(), host=target.host)
         match outcome:
@@ -373,6 +384,7 @@ class Waker:
                 await self._targets.gone(wallet, target)
             except StoreError as error:
                 log.warning("wake_target_not_removed", error=str(error))
+        return isinstance(outcome, Delivered)
 
     async def _stop(self, runner: asyncio.Task[None]) -> None:
         for call in self._calls.values():
