@@ -22,7 +22,7 @@ help:
 	@echo "make lint     ruff, mypy --strict, cython-lint, clang-format"
 	@echo "make format   what of that can be put right by itself"
 	@echo "make interop  against lnd, LDK and others, which it builds (minutes, the first time)"
-	@echo "make soak     kills the relay 200 times under load, and looks for what got lost (minutes)"
+	@echo "make soak     kills the relay 200 times under load, and explores the models (minutes)"
 	@echo "make attack   floods a relay, and looks what those who mean well notice (3 minutes)"
 	@echo "make bench    the benchmarks: benchmarks/RESULTS.md, results.json and plots (15 minutes)"
 	@echo "make wheel    sdist and wheel in dist/, installed and tested away from here"
@@ -85,6 +85,7 @@ interop: $(VENV)/.ready
 
 soak: $(VENV)/.ready
 	$(BIN)/python -m tests.soak --kills 200
+	$(BIN)/pytest -p no:cacheprovider --soak tests/model
 
 attack: $(VENV)/.ready
 	$(BIN)/python -m tests.attack

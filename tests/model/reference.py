@@ -119,9 +119,7 @@ class Node(NamedTuple):
     @property
     def may_commit(self) -> bool:
         return (
-            self.is_connected
-            and self.remote_next is None
-            and self.to_sign != self._remote_latest
+            self.is_connected and self.remote_next is None and self.to_sign != self._remote_latest
         )
 
     def is_irrevocable(self, update: Update) -> bool:
@@ -129,7 +127,7 @@ class Node(NamedTuple):
 
     def removable(self) -> list[Add]:
         """The other side's HTLCs that are in both commitments, and not removed so far."""
-        removed = {update.id for update in self.said if update.kind == "remove"}
+        removed = {update.id for update in self.said if isinstance(update, Remove)}
         return [
             update
             for update in self.heard

@@ -5,6 +5,7 @@ something: nothing is signed or revealed twice or too early, all four go by the 
 and left alone everything settles and both can pay again.
 """
 
+from contextlib import suppress
 from functools import lru_cache
 
 from hypothesis import HealthCheck, settings
@@ -109,10 +110,8 @@ class FourMachines(RuleBasedStateMachine):
     def a_wallet_dies(self, role: Role, when: str) -> None:
         end = self.ends[role]
         if end.to_wallet:
-            try:
+            with suppress(Lost):
                 end.wallet_hears(dies_before=when == "before", dies_after=when == "after")
-            except Lost:
-                pass
         end.new_socket()
 
     @precondition(lambda self: any(end.to_relay for end in self.ends.values()))
@@ -120,10 +119,8 @@ class FourMachines(RuleBasedStateMachine):
     def a_relay_dies(self, role: Role, when: str) -> None:
         end = self.ends[role]
         if end.to_relay:
-            try:
+            with suppress(Lost):
                 end.relay_hears(dies_before=when == "before", dies_after=when == "after")
-            except Lost:
-                pass
         self.the_connection_is_lost()
         end.new_socket()
 
@@ -167,7 +164,8 @@ class FourMachines(RuleBasedStateMachine):
                 if not end.to_wallet:
                     raise AssertionError("nobody noticed")
                 end.wallet_hears()
-                end.to_relay and end.relay_hears()
+                if end.to_relay:
+                    end.relay_hears()
         except REFUSALS:
             self.the_connection_is_lost()
 

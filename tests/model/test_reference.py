@@ -23,7 +23,6 @@ from lightning_proxy.bolt.channel.reestablish import disconnected, reestablish, 
 from lightning_proxy.bolt.channel.snapshot import Snapshot
 from lightning_proxy.bolt.channel.updates import find_htlc
 from lightning_proxy.bolt.commitment import CommitmentState, Role
-from lightning_proxy.bolt.derivation import FIRST_COMMITMENT_INDEX
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.messages import (
     ChannelReestablish,
@@ -38,14 +37,15 @@ from lightning_proxy.bolt.messages import (
 from lightning_proxy.bolt.secrets_store import NO_SECRET
 from tests.model import reference
 from tests.model.reference import SIDES, Money, Node, Side, money, other
-from tests.support.moving import Mover, movers, secret_of
+from tests.support.moving import Mover, movers, secret_of, take_any
 
 FIRST_FEERATE, NEW_FEERATE = 253, 300
 HALF_MSAT = 500_000_000
 #: Of each side's HTLCs, by their ids: with an output, and the least that there is.
 AMOUNTS = (10_000_000, 1)
 T = TypeVar("T")
-ROLES = {"opener": Role.OPENER, "accepter": Role.ACCEPTER}
+ROLES: dict[Side, Role] = {"opener": Role.OPENER, "accepter": Role.ACCEPTER}
+SIDE_OF = {role: side for side, role in ROLES.items()}
 
 
 class Plan(NamedTuple):
@@ -101,7 +101,9 @@ class Words:
                 self.updates[raw] = message
         return self._raw[key]
 
-    def _make(self, sender: Side, message: reference.Message) -> bytes:
+    def _make(  # noqa: PLR0911 - one for each kind
+        self, sender: Side, message: reference.Message
+    ) -> bytes:
         keys, channel_id = self.keys[sender].keys, self.keys[sender].channel_id
         match message:
             case reference.Add():
@@ -214,7 +216,7 @@ class Explorer:
         snapshot = twin.snapshots[number]
         if self._is_ours(node.side):
             raw = self.words.raw(node.side, word)
-            snapshot = take(snapshot, snapshot.role, raw, check=_anything)
+            snapshot = take(snapshot, snapshot.role, raw, check=take_any)
         return self._become(world, twin, number, node, snapshot, (word,))
 
     def _deliver(self, world: World, twin: Twin, to: int) -> tuple[World, Twin]:
@@ -232,7 +234,7 @@ class Explorer:
                 # The same bytes, in the order in which they left.
                 assert repeated == tuple(self.words.raw(node.side, each) for each in again)
             else:
-                snapshot = take(snapshot, sender, raw, check=_anything)
+                snapshot = take(snapshot, sender, raw, check=take_any)
         return self._become(world, twin, to, node, snapshot, again)
 
     def _cut(self, world: World, twin: Twin) -> tuple[World, Twin]:
@@ -329,7 +331,8 @@ class Explorer:
         if node.local_next is None or not node.is_connected:
             wrong.append(node.revoke())
         removable = {add.id for add in node.removable()} if node.is_connected else set()
-        wrong += [reference.Remove(node.side, id_, True) for id_ in range(2) if id_ not in removable]
+        unremovable = {0, 1} - removable
+        wrong += [reference.Remove(node.side, id_, fulfils=True) for id_ in unremovable]
         for word in wrong:
             _refuse(snapshot, snapshot.role, self.words.raw(node.side, word))
         if node.remote_next is None:
@@ -360,20 +363,16 @@ def _worth(updates: reference.Set) -> Money:
 
 
 def _money(state: CommitmentState) -> Money:
-    htlcs = frozenset((each.offered_by.value, each.id, each.amount_msat) for each in state.htlcs)
+    htlcs = frozenset((SIDE_OF[each.offered_by], each.id, each.amount_msat) for each in state.htlcs)
     return Money(state.to_opener_msat, state.to_accepter_msat, htlcs, state.feerate_per_kw)
 
 
 def _refuse(snapshot: Snapshot, sender: Role, raw: bytes) -> None:
     try:
-        take(snapshot, sender, raw, check=_anything)
+        take(snapshot, sender, raw, check=take_any)
     except BoltError:
         return
     raise AssertionError(decode(raw))
-
-
-def _anything(*_: object) -> None:
-    """Signatures are another test's: here a `commitment_signed` says what it signs."""
 
 
 def explored(plan: Plan) -> Explorer:

@@ -51,7 +51,7 @@ class Mover:
         #: `revoke_and_ack`, which the other side then repeats, with all that came after it.
         self.kept = kept or snapshot
         self._sign = sign
-        self._check: CheckCommitment = check_signatures if sign else _anything
+        self._check: CheckCommitment = check_signatures if sign else take_any
 
     @property
     def role(self) -> Role:
@@ -162,7 +162,7 @@ def secret_of(seed: bytes, number: int) -> bytes:
     return per_commitment_secret(seed, FIRST_COMMITMENT_INDEX - number)
 
 
-def _anything(
+def take_any(
     terms: Terms, owner: Role, state: CommitmentState, point: bytes, message: CommitmentSigned
 ) -> None:
     """Signatures are another test's."""
