@@ -19,9 +19,9 @@ def results() -> Results:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _RESULTS.openings or _RESULTS.killings:
+    if lines := _RESULTS.lines():
         terminalreporter.section("channels with real peers")
-        for line in _RESULTS.lines():
+        for line in lines:
             terminalreporter.write_line(line)
 
 

@@ -4,29 +4,27 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Opening:
-    peer: str
-    channel_type: str
-    direction: str
-    result: str
-    #: The peer's own list of its channels with the wallet, as JSON.
-    evidence: str
+#: A row of a table: as many words as it has columns.
+Row = tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Killing:
-    peer: str
-    victim: str
-    step: str
-    outcome: str
+def table(*rows: Row) -> list[str]:
+    """Lines with their words in columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 @dataclass
 class Results:
-    openings: list[Opening] = field(default_factory=list)
-    killings: list[Killing] = field(default_factory=list)
+    openings: list[Row] = field(default_factory=list)
+    #: The peer's own lists of its channels with the wallet, as JSON.
+    evidence: list[str] = field(default_factory=list)
+    killings: list[Row] = field(default_factory=list)
+    payments: list[Row] = field(default_factory=list)
+    payment_killings: list[Row] = field(default_factory=list)
 
     def opened(
         self,
@@ -37,30 +35,41 @@ class Results:
         evidence: list[dict[str, Any]],
     ) -> None:
         """A channel that the peer's own list shows."""
-        self.openings.append(Opening(peer, channel_type, direction, result, json.dumps(evidence)))
+        self.openings.append((peer, channel_type, direction, result))
+        self.evidence.append(f"{peer}, {channel_type}, {direction}: {json.dumps(evidence)}")
 
     def killed(self, peer: str, victim: str, step: str, outcome: str) -> None:
         """An opening in whose middle somebody was killed."""
-        self.killings.append(Killing(peer, victim, step, outcome))
+        self.killings.append((peer, victim, step, outcome))
+
+    def paid(self, peer: str, channel_type: str, direction: str, what: str, result: str) -> None:
+        """Payments as the peer's own list has them."""
+        self.payments.append((peer, channel_type, direction, what, result))
+
+    def killed_paying(
+        self, peer: str, victim: str, direction: str, step: str, outcome: str
+    ) -> None:
+        """A payment in whose middle somebody was killed."""
+        self.payment_killings.append((peer, victim, direction, step, outcome))
 
     def lines(self) -> list[str]:
-        """Both tables, and the evidence."""
-        return [
-            f"{'peer':5} {'channel type':17} {'direction':15} result",
-            *(
-                f"{row.peer:5} {row.channel_type:17} {row.direction:15} {row.result}"
-                for row in self.openings
+        """All tables that have rows, and the evidence."""
+        tables = (
+            (("peer", "channel type", "direction", "result"), self.openings),
+            (("peer", "killed", "at", "the opening"), self.killings),
+            (
+                ("peer", "channel type", "direction", "payments", "by the peer's list"),
+                self.payments,
             ),
-            "",
-            "as the peers themselves list them:",
-            *(
-                f"{row.peer}, {row.channel_type}, {row.direction}: {row.evidence}"
-                for row in self.openings
+            (
+                ("peer", "killed", "the wallet", "at", "by the peer's list"),
+                self.payment_killings,
             ),
-            "",
-            f"{'peer':5} {'killed':7} {'at':37} the opening",
-            *(
-                f"{kill.peer:5} {kill.victim:7} {kill.step:37} {kill.outcome}"
-                for kill in self.killings
-            ),
-        ]
+        )
+        lines = []
+        for head, rows in tables:
+            if rows:
+                lines += [*table(head, *rows), ""]
+        if self.evidence:
+            lines += ["as the peers themselves list their channels:", *self.evidence]
+        return lines

@@ -4,151 +4,32 @@ The relay and the wallet are processes of their own, as their owners run them.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
 from lightning_proxy.bolt.channel import ChannelState
 from lightning_proxy.bolt.commitment import Role
-from lightning_proxy.wallet.funding import FundingWanted
 from lightning_proxy.wallet.policy import ChannelType
 from tests.interop.lab.btcd import Btcd
-from tests.interop.lab.ldk_node import LdkNode
 from tests.interop.lab.nodes import LND_HOST, Lnd
 from tests.interop.lab.ours import RelayProcess, WalletProcess
 from tests.interop.lab.process import LabError, Part, until
+from tests.interop.peers import (
+    BLOCK_INTERVAL,
+    FUNDING_SAT,
+    PUSH_SAT,
+    LndFunder,
+    Peer,
+    grow_until_active,
+    real_peer,
+)
 from tests.interop.relayed import LabWallet, lab_relay, lab_wallet
 from tests.interop.results import Results
 
-FUNDING_SAT = 1_000_000
-PUSH_SAT = 50_000
 #: Seconds for an opening that somebody's end interrupted.
 PATIENCE = 10
-#: How often the chain grows while somebody waits for a channel, in seconds.
-BLOCK_INTERVAL = 0.5
-
-
-class Peer(Protocol):
-    """What the tests ask of a real node, whichever it is."""
-
-    @property
-    def node(self) -> Part: ...
-
-    @property
-    def url(self) -> str: ...
-
-    async def open_to(self, node_id: str, channel_type: ChannelType) -> None: ...
-
-    async def channels(self, node_id: str) -> list[dict[str, Any]]: ...
-
-    async def is_active(self, node_id: str) -> bool: ...
-
-    async def has_any(self, node_id: str) -> bool: ...
-
-    def type_of(self, channel: dict[str, Any]) -> ChannelType: ...
-
-
-class LndPeer:
-    """Its channels are `listchannels`'."""
-
-    def __init__(self, node: Lnd) -> None:
-        self.node = node
-
-    @property
-    def url(self) -> str:
-        return self.node.url
-
-    async def open_to(self, node_id: str, channel_type: ChannelType) -> None:
-        # What it takes by itself where both nodes know anchors, has no name on its command line.
-        options = ["--channel_type=tweakless"] if channel_type == "static_remotekey" else []
-        await self.node.open_channel(node_id, FUNDING_SAT, PUSH_SAT, "--private", *options)
-
-    async def channels(self, node_id: str) -> list[dict[str, Any]]:
-        return [each for each in await self.node.channels() if each["remote_pubkey"] == node_id]
-
-    async def is_active(self, node_id: str) -> bool:
-        channels = await self.channels(node_id)
-        return bool(channels) and all(channel["active"] for channel in channels)
-
-    async def has_any(self, node_id: str) -> bool:
-        pending = (await self.node.pending_channels())["pending_open_channels"]
-        return bool(pending) or bool(await self.channels(node_id))
-
-    def type_of(self, channel: dict[str, Any]) -> ChannelType:
-        return "anchors" if channel["commitment_type"] == "ANCHORS" else "static_remotekey"
-
-
-class LdkPeer:
-    def __init__(self, node: LdkNode) -> None:
-        self.node = node
-
-    @property
-    def url(self) -> str:
-        return self.node.url
-
-    async def open_to(self, node_id: str, channel_type: ChannelType) -> None:
-        await self.node.open_channel(
-            node_id, FUNDING_SAT, 1000 * PUSH_SAT, anchors=channel_type == "anchors"
-        )
-
-    async def channels(self, node_id: str) -> list[dict[str, Any]]:
-        return [each for each in await self.node.channels() if each["node_id"] == node_id]
-
-    async def is_active(self, node_id: str) -> bool:
-        channels = await self.channels(node_id)
-        return bool(channels) and all(channel["usable"] for channel in channels)
-
-    async def has_any(self, node_id: str) -> bool:
-        return any(each["funding_outpoint"] for each in await self.channels(node_id))
-
-    def type_of(self, channel: dict[str, Any]) -> ChannelType:
-        # BOLT #9: option_anchors is bit 22.
-        bits = int(channel["channel_type"], 16)
-        return "anchors" if bits >> 22 & 1 else "static_remotekey"
-
-
-@asynccontextmanager
-async def real_peer(
-    name: str, folder: Path, btcd: Btcd, channel_type: ChannelType
-) -> AsyncIterator[Peer]:
-    """`lnd` or `ldk`, with money where it needs some."""
-    async with AsyncExitStack() as stack:
-        if name == "ldk":
-            yield LdkPeer(await stack.enter_async_context(LdkNode(folder, btcd=btcd)))
-        else:
-            options = ["--protocol.anchors"] if channel_type == "anchors" else []
-            lnd = await stack.enter_async_context(Lnd(folder, btcd, "lnd", *options))
-            # Two coins: one that an opening has taken comes back minutes after a kill -9.
-            await lnd.fund()
-            await lnd.fund()
-            yield LndPeer(lnd)
-
-
-async def grow_until_active(btcd: Btcd, peer: Peer, node_id: str) -> None:
-    """Mine, block by block, until the peer says that all its channels with this node work."""
-
-    async def active() -> bool:
-        if await peer.is_active(node_id):
-            return True
-        await btcd.mine(1)
-        await asyncio.sleep(BLOCK_INTERVAL)
-        return False
-
-    await until("the channel to be active", active, peer.node.child, patience=60)
-
-
-class LndFunder:
-    """An owner whose on-chain money is in some lnd: it signs a PSBT, and broadcasts nothing."""
-
-    def __init__(self, lnd: Lnd) -> None:
-        self._lnd = lnd
-
-    async def fund(self, wanted: FundingWanted) -> bytes:
-        psbt = await self._lnd.signed_psbt(wanted.address, wanted.amount_sat)
-        return psbt.encode()
 
 
 @pytest.mark.parametrize("channel_type", ["static_remotekey", "anchors"])

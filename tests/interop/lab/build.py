@@ -28,6 +28,16 @@ LND_TAGS = (
     "integration dev autopilotrpc chainrpc invoicesrpc peersrpc routerrpc signrpc walletrpc "
     "watchtowerrpc wtclientrpc"
 )
+#: lnd looks each 10 to 60 minutes whether a channel of its own has to pay another feerate, and has
+#: no option for it. A test can't wait so long: this lnd looks each 10 to 20 seconds.
+LND_TIMERS = {
+    "DefaultMinLinkFeeUpdateTimeout = 10 * time.Minute": (
+        "DefaultMinLinkFeeUpdateTimeout = 10 * time.Second"
+    ),
+    "DefaultMaxLinkFeeUpdateTimeout = 60 * time.Minute": (
+        "DefaultMaxLinkFeeUpdateTimeout = 20 * time.Second"
+    ),
+}
 BITCOIND_LIBRARIES = ("libboost-dev", "libevent-dev")
 # A node without wallet, GUI or tools; optimized as little as keeps it quick enough on regtest.
 BITCOIND_OPTIONS = {
@@ -152,9 +162,41 @@ def build_lnd(shop: Workshop) -> None:
         "github.com/lightningnetwork/lnd/cmd/lncli",
         "github.com/lightningnetwork/lnd/cmd/lnd",
     )
+    source = shop.out / "source"
+    shutil.copytree(shop.recipe, source)
+    lnd = impatient_lnd(shop, source)
+    replaced = f"-replace=github.com/lightningnetwork/lnd={lnd}"
+    shop.run("go", "mod", "edit", replaced, cwd=source)
     flags = ("-mod=readonly", "-trimpath", "-ldflags", "-s -w", "-tags", LND_TAGS)
     output = f"{shop.out}/bin/"
-    shop.run("go", "build", *flags, "-o", output, *packages, cwd=shop.recipe, CGO_ENABLED="0")
+    shop.run("go", "build", *flags, "-o", output, *packages, cwd=source, CGO_ENABLED="0")
+    shutil.rmtree(source)
+
+
+def impatient_lnd(shop: Workshop, source: Path) -> Path:
+    """A copy of lnd's module, as `source`'s go.mod names it, with `LND_TIMERS`."""
+    name = "github.com/lightningnetwork/lnd"
+    shop.run("go", "mod", "download", name, cwd=source)
+    listed = subprocess.run(
+        ("go", "list", "-m", "-f", "{{.Dir}}", name),
+        cwd=source,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    copy = source / "lnd"
+    shutil.copytree(listed.stdout.strip(), copy)
+    for folder in (copy, *(path for path in copy.rglob("*") if path.is_dir())):
+        folder.chmod(0o755)  # Go's own are for reading only
+    link = copy / "htlcswitch/link.go"
+    link.chmod(0o644)
+    text = link.read_text()
+    for old, new in LND_TIMERS.items():
+        if text.count(old) != 1:
+            raise BuildError(f"{shop.name}: link.go has no {old!r}")
+        text = text.replace(old, new)
+    link.write_text(text)
+    return copy
 
 
 def pinned(shop: Workshop, source: Path) -> None:
@@ -367,7 +409,7 @@ COMPONENTS = (
         {"go": "install Go 1.24.11 or newer"},
         ("bin/lnd", "bin/lncli", "bin/btcd"),
         ("go.*",),
-        (LND_TAGS,),
+        (LND_TAGS, tuple(LND_TIMERS.items()), inspect.getsource(impatient_lnd)),
     ),
 )
 

@@ -11,6 +11,7 @@ from typing import Any
 from .process import Child, LabError, Part, free_port, until
 
 HOST = "127.0.0.1"
+ROOT = Path(__file__).parents[3]
 _PROGRAM: list[str | Path] = [sys.executable, "-m", "lightning_proxy"]
 _PASSPHRASE = {"LIGHTNING_PROXY_WALLET_PASSPHRASE": "the lab's"}
 
@@ -44,8 +45,8 @@ class RelayProcess(Part):
         """How much of the log there is."""
         return self._log.stat().st_size
 
-    async def said(self, since: int, event: str, **fields: str) -> None:
-        """Wait until the log has this event after a mark."""
+    async def said(self, since: int, event: str, *, times: int = 1, **fields: str) -> None:
+        """Wait until the log has this event after a mark, so many times."""
         wanted = {"event": event, **fields}
 
         async def found() -> bool:
@@ -54,7 +55,7 @@ class RelayProcess(Part):
                 # The last line may be half written.
                 lines, _, _ = log.read().rpartition(b"\n")
             events = (json.loads(line) for line in lines.splitlines() if line.startswith(b"{"))
-            return any(wanted.items() <= event.items() for event in events)
+            return sum(wanted.items() <= event.items() for event in events) >= times
 
         # At once: who is killed then is killed in the middle of it.
         await until(f"the relay's {wanted}", found, patience=30, interval=0.001)
@@ -127,3 +128,51 @@ class WalletProcess(Part):
             return True
 
         await until(f"a session with {url}", connected, patience=30)
+
+
+class PayingWallet(Part):
+    """`paying_wallet` as a process; each command is a method of its `Program`."""
+
+    def __init__(self, directory: Path, relay: RelayProcess, chain: str) -> None:
+        self._directory = directory
+        self._relay = relay
+        self._chain = chain
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._count = 0
+        self.node_id = ""
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        module = ("-m", "tests.interop.lab.paying_wallet")
+        where = (str(self._directory / "wallet.json"), self._relay.url, self._chain)
+        self.child = await Child.start(
+            "wallet",
+            [sys.executable, *module, *where],
+            self._directory / "wallet.log",
+            lines=True,
+            cwd=ROOT,
+        )
+        stack.push_async_callback(self.child.stop)
+        self.node_id = (await self.child.read_line())["node_id"]
+        reader = asyncio.create_task(self._read())
+        stack.callback(reader.cancel)
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                answer = await self.child.read_line()
+                waiting = self._waiting.pop(answer["id"])
+                if "error" in answer:
+                    waiting.set_exception(LabError(f"wallet: {answer['error']}"))
+                else:
+                    waiting.set_result(answer["result"])
+        finally:
+            for lost in self._waiting.values():
+                lost.set_exception(LabError("the wallet is gone"))
+            self._waiting.clear()
+
+    async def do(self, command: str, **words: object) -> Any:
+        """One command; LabError with what the wallet says, or when it is killed meanwhile."""
+        self._count += 1
+        answer = self._waiting[self._count] = asyncio.get_running_loop().create_future()
+        await self.child.write_line({"id": self._count, "command": command, **words})
+        return await answer

@@ -46,6 +46,7 @@ pub async fn answer(node: &Node, request: &Request) -> Result<Value, Failure> {
         ("POST", "/pay") => pay(node, body),
         ("POST", "/hold") => hold(node, body),
         ("POST", "/settle") => settle(node, body),
+        ("POST", "/feerate") => feerate(node, body),
         ("POST", "/close") => close(node, body),
         ("POST", "/tick") => tick(node),
         ("POST", "/send-custom") => send_custom(node, body),
@@ -85,6 +86,7 @@ fn info(node: &Node) -> Result<Value, Failure> {
                 "outbound_capacity_msat": channel.outbound_capacity_msat,
                 "inbound_capacity_msat": channel.inbound_capacity_msat,
                 "confirmations": channel.confirmations,
+                "feerate_per_kw": channel.feerate_sat_per_1000_weight,
                 "confirmations_required": channel.confirmations_required,
                 "outbound": channel.is_outbound,
                 "announced": channel.is_announced,
@@ -277,6 +279,15 @@ fn settle(node: &Node, body: &Value) -> Result<Value, Failure> {
     } else {
         node.channels.claim_funds(preimage);
     }
+    Ok(json!({}))
+}
+
+/// `{sat_per_1000_weight}`: what the node's own channels are to pay from now on.
+fn feerate(node: &Node, body: &Value) -> Result<Value, Failure> {
+    let feerate = number(body, "sat_per_1000_weight", None)?;
+    let feerate = u32::try_from(feerate).map_err(|_| "there is no such feerate")?;
+    node.chain.set_channel_feerate(feerate);
+    node.tick();
     Ok(json!({}))
 }
 

@@ -1,9 +1,10 @@
-//! A made-up regtest chain: blocks hold whatever the driver says, fees never change.
+//! A made-up regtest chain: blocks hold whatever the driver says, and fees are what it says.
 //!
 //! Nodes that are told to confirm the same transactions build the same blocks, so a set of
 //! processes shares one chain without talking to each other.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Mutex;
 
 use lightning::bitcoin::absolute::LockTime;
@@ -30,31 +31,44 @@ struct State {
     fundings: u64,
 }
 
-pub struct Chain(Mutex<State>);
+pub struct Chain {
+    state: Mutex<State>,
+    /// What a channel's commitments are to pay, in sat per 1000 weight.
+    channel_feerate: AtomicU32,
+}
 
 impl Chain {
     pub fn new() -> Self {
-        Chain(Mutex::new(State {
-            tip: BestBlock::from_network(NETWORK),
-            spent: HashSet::new(),
-            mempool: Vec::new(),
-            fundings: 0,
-        }))
+        Chain {
+            state: Mutex::new(State {
+                tip: BestBlock::from_network(NETWORK),
+                spent: HashSet::new(),
+                mempool: Vec::new(),
+                fundings: 0,
+            }),
+            channel_feerate: AtomicU32::new(FEERATE),
+        }
+    }
+
+    /// From the next tick on, the node's own channels pay this.
+    pub fn set_channel_feerate(&self, sat_per_1000_weight: u32) {
+        self.channel_feerate
+            .store(sat_per_1000_weight.max(FEERATE), Ordering::Relaxed);
     }
 
     pub fn height(&self) -> u32 {
-        self.0.lock().unwrap().tip.height
+        self.state.lock().unwrap().tip.height
     }
 
     /// What the node broadcast and no block holds yet.
     pub fn mempool(&self) -> Vec<Transaction> {
-        self.0.lock().unwrap().mempool.clone()
+        self.state.lock().unwrap().mempool.clone()
     }
 
     /// Drops from the mempool what a block of somebody else's holds.
     pub fn forget(&self, confirmed: &[Transaction]) {
         let confirmed: HashSet<Txid> = confirmed.iter().map(|tx| tx.compute_txid()).collect();
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
         state
             .mempool
             .retain(|tx| !confirmed.contains(&tx.compute_txid()));
@@ -63,7 +77,7 @@ impl Chain {
     /// Makes a block of `transactions`, less those that spend what is already spent, then empty
     /// ones until there are `blocks` new ones; returns each with its height.
     pub fn extend(&self, transactions: Vec<Transaction>, blocks: u32) -> Vec<(Block, u32)> {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
         let mut confirmed = Vec::new();
         for transaction in transactions {
             let inputs = || transaction.input.iter().map(|input| input.previous_output);
@@ -95,7 +109,7 @@ impl Chain {
     ///
     /// `salt` tells nodes apart: two processes must not spend the same made-up output.
     pub fn fund(&self, salt: &[u8; 32], value: Amount, script: ScriptBuf) -> Transaction {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
         state.fundings += 1;
         let previous_output = OutPoint {
             txid: Txid::from_byte_array(*salt),
@@ -121,7 +135,7 @@ impl Chain {
 
 impl BroadcasterInterface for Chain {
     fn broadcast_transactions(&self, transactions: &[&Transaction]) {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
         for transaction in transactions {
             let txid = transaction.compute_txid();
             let stale = transaction
@@ -145,6 +159,9 @@ impl FeeEstimator for Chain {
         match target {
             // Not what we'd pay, but what we'd let a peer pay.
             ConfirmationTarget::MaximumFeeEstimate => 100 * FEERATE,
+            ConfirmationTarget::AnchorChannelFee | ConfirmationTarget::NonAnchorChannelFee => {
+                self.channel_feerate.load(Ordering::Relaxed)
+            }
             _ => FEERATE,
         }
     }

@@ -12,6 +12,7 @@ mod chain;
 mod custom;
 mod events;
 mod http;
+mod monitors;
 mod node;
 
 use std::fs::{self, File};

@@ -37,6 +37,7 @@ use tokio::time::{interval, sleep};
 use crate::chain::{Chain, NETWORK};
 use crate::custom::CustomMessages;
 use crate::events::{features_hex, Events};
+use crate::monitors::Monitors;
 
 /// How often LDK asks to have its channels looked after.
 const CHANNEL_TICK: Duration = Duration::from_secs(60);
@@ -64,7 +65,7 @@ type Monitor = ChainMonitor<
     Arc<Chain>,
     Arc<Chain>,
     Arc<Stderr>,
-    Arc<FilesystemStore>,
+    Arc<Monitors>,
     Arc<KeysManager>,
 >;
 type Router = DefaultRouter<
@@ -142,6 +143,9 @@ pub struct Node {
     pub keys: Arc<KeysManager>,
     pub peers: Arc<Peers>,
     monitor: Arc<Monitor>,
+    monitors: Arc<Monitors>,
+    /// Held while something is written.
+    writing: Mutex<()>,
     store: Arc<FilesystemStore>,
 }
 
@@ -161,13 +165,14 @@ impl Node {
             true,
         ));
         let store = Arc::new(FilesystemStore::new(folder));
+        let monitors = Arc::new(Monitors::new(store.clone()));
         let known = read_channel_monitors(store.clone(), keys.clone(), keys.clone())?;
         let monitor = Arc::new(Monitor::new(
             None,
             chain.clone(),
             logger.clone(),
             chain.clone(),
-            store.clone(),
+            monitors.clone(),
             keys.clone(),
             keys.get_peer_storage_key(),
         ));
@@ -248,6 +253,8 @@ impl Node {
             keys,
             peers,
             monitor,
+            monitors,
+            writing: Mutex::default(),
             store,
         })
     }
@@ -278,13 +285,26 @@ impl Node {
         self.chain.forget(&block.txdata);
     }
 
-    /// Writes the manager of channels to the disk, if it has changed.
-    fn persist(&self) {
-        if self.channels.get_and_clear_needs_persistence() {
+    /// Writes what has changed to the disk: the manager of channels first, then the monitors that
+    /// it knows of. True if LDK goes on by that.
+    fn persist(&self) -> bool {
+        let _writing = self.writing.lock().unwrap();
+        let waiting = self.monitors.take();
+        if self.channels.get_and_clear_needs_persistence() || !waiting.is_empty() {
             self.store
                 .write(MANAGER.0, MANAGER.1, MANAGER.2, self.channels.encode())
                 .expect("a disk that can be written");
         }
+        for (key, each) in &waiting {
+            self.monitors
+                .write(key, each)
+                .expect("a disk that can be written");
+            for update in &each.updates {
+                // A channel that is over has no monitor to go on with.
+                let _ = self.monitor.channel_monitor_updated(each.channel_id, *update);
+            }
+        }
+        !waiting.is_empty()
     }
 
     /// One timer tick of LDK's: a ping to every peer, and whoever left the last one unanswered is
@@ -300,15 +320,18 @@ impl Node {
             self.handle(event);
             Ok(())
         };
-        self.channels.process_pending_events(&handler);
-        self.monitor.process_pending_events(&handler);
-        if self.channels.needs_pending_htlc_processing() {
-            self.channels.process_pending_htlc_forwards();
+        loop {
             self.channels.process_pending_events(&handler);
+            self.monitor.process_pending_events(&handler);
+            if self.channels.needs_pending_htlc_processing() {
+                self.channels.process_pending_htlc_forwards();
+                self.channels.process_pending_events(&handler);
+            }
+            // What a message promises is on the disk before it leaves.
+            if !self.persist() {
+                break;
+            }
         }
-        // What a message promises is on the disk before it leaves, as far as LDK lets us: its
-        // sockets' own tasks send, too.
-        self.persist();
         self.peers.process_events();
     }
 
