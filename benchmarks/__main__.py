@@ -25,6 +25,7 @@ BENCHMARKS: Final = {
     "setup": "Setting sessions up",
     "signing": "From open_channel to accept_channel",
     "sleeping": "Wallets that sleep",
+    "payments": "Payments",
 }
 
 
