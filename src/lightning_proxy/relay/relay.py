@@ -23,6 +23,7 @@ from lightning_proxy.relay.delegation import Deadlines
 from lightning_proxy.relay.devices import Devices, LeaseKey
 from lightning_proxy.relay.dial_policy import DialPolicy
 from lightning_proxy.relay.dialler import Dialler
+from lightning_proxy.relay.half_open import HalfOpen
 from lightning_proxy.relay.inbox import Inbox, Office
 from lightning_proxy.relay.journal import Journal
 from lightning_proxy.relay.keepalive import keep_alive
@@ -87,6 +88,7 @@ class Relay:
         self._inboxes: dict[bytes, Inbox] = {}
         self._forgetting: dict[bytes, asyncio.TimerHandle] = {}
         self._unadopted = Shares()
+        self._half_open = HalfOpen()
         self._shutting_down = False
         self._emptied = asyncio.Event()
         # One bound method for all sessions, which keep it.
@@ -292,6 +294,7 @@ class Relay:
             self._on_over,
         )
         self._sessions[session.id] = session
+        self._half_open.begun(owner, session)
         inbox.add(session)
         if inbox.node_id is None:
             session.network = sys.intern(owner.network)
@@ -314,6 +317,7 @@ class Relay:
         answer = await session.shake_hands(
             act_three, _cipher(sending), _cipher(receiving), own_init
         )
+        self._half_open.ended(session)
         await self._hold(session)
         return answer
 
@@ -435,12 +439,12 @@ class Relay:
     def _check_room(self, inbox: Inbox, owner: Owner) -> None:
         if self._shutting_down:
             raise RpcError(ErrorCode.SHUTTING_DOWN, "This relay is shutting down; try again later.")
-        if len(self._sessions) >= self.settings.max_sessions:
-            raise RpcError(ErrorCode.LIMIT, "This relay holds all the sessions it can.")
         if inbox.node_id is not None:
             self._check_wallets_room(inbox)
         else:
             self._check_unadopted(Owner(owner.network))
+        if len(self._sessions) >= self.settings.max_sessions:
+            self._half_open.make_room(owner)
 
     def _check_unadopted(self, owner: Owner) -> None:
         """Of too many sessions that no wallet has, one goes: of the network that has most."""
@@ -487,6 +491,7 @@ class Relay:
 
     def _over(self, session: Session) -> None:
         del self._sessions[session.id]
+        self._half_open.ended(session)
         self.journal.ended(session.id)
         session.inbox.remove(session)
         if session.inbox.node_id is None:

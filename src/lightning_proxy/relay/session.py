@@ -183,7 +183,11 @@ class Session:
         """Connect, pass act one on, return act two; raises `RpcError`, and then it is over."""
         self.counters.dials += 1
         try:
-            self._transport = transport = await dialler.dial(self.peer, self, owner)
+            transport = await dialler.dial(self.peer, self, owner)
+            if self.is_over:
+                transport.abort("the session is over")
+                raise RpcError(ErrorCode.LIMIT, "The relay is full; try again in a moment.")
+            self._transport = transport
             transport.write_raw(act_one)
             self.say(_log.debug, "act_one", size=len(act_one))
             async with asyncio.timeout(self.settings.dial.act_two_timeout):
@@ -346,6 +350,9 @@ class Session:
 
     def on_closed(self, reason: str) -> None:
         """The connection is gone, whoever ended it."""
+        if self.is_over:
+            # It ended while its peer was dialled.
+            return
         self.state = SessionState.CLOSED
         self._set_timer(None)
         transport = self._transport
