@@ -135,16 +135,17 @@ async def kill_at(folder: Path, name: str, victim: str, step: str, line: dict[st
     ):
         await wallet.connect(peer.url)
         since = relay.mark()
+        extra = {name: word for name, word in line.items() if name != "event"}
         opening = asyncio.create_task(peer.open_to(wallet.node_id, "anchors"))
         if step in MUST_GO_ON:
             await relay.said(since, "funding_signed")
             # lnd's transaction is in the mempool when its command ends.
             await asyncio.gather(opening)
             mining = asyncio.create_task(mine(btcd))
-            await relay.said(since, **line)
+            await relay.said(since, line["event"], **extra)
             mining.cancel()
         else:
-            await relay.said(since, **line)
+            await relay.said(since, line["event"], **extra)
         parts: dict[str, Part] = {"relay": relay, "wallet": wallet, "peer": peer.node}
         await parts[victim].restart()
         await wallet.connect(peer.url)

@@ -62,7 +62,8 @@ class Scene:
 
     async def quiet(self) -> None:
         async def none() -> bool:
-            return await self.wallet.do("htlcs") == 0
+            count: int = await self.wallet.do("htlcs")
+            return count == 0
 
         await until("the end of all HTLCs", none, self.wallet.child, patience=PATIENCE)
 

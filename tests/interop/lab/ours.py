@@ -55,7 +55,8 @@ class RelayProcess(Part):
                 # The last line may be half written.
                 lines, _, _ = log.read().rpartition(b"\n")
             events = (json.loads(line) for line in lines.splitlines() if line.startswith(b"{"))
-            return sum(wanted.items() <= event.items() for event in events) >= times
+            count = sum(1 for event in events if wanted.items() <= event.items())
+            return count >= times
 
         # At once: who is killed then is killed in the middle of it.
         await until(f"the relay's {wanted}", found, patience=30, interval=0.001)
