@@ -9,6 +9,7 @@ from lightning_proxy.cli.wallet_secrets import load_keys, load_policy
 from lightning_proxy.wallet.describe import OLD_COPY
 from lightning_proxy.wallet.display import Output
 from lightning_proxy.wallet.keyfile import read_node_id, record_path
+from lightning_proxy.wallet.moving.ready import ready_in
 from lightning_proxy.wallet.overview import overview
 from lightning_proxy.wallet.record import Record
 
@@ -51,7 +52,10 @@ def channels(
                 )
                 listed = await wallet.channels()
             stored = await record.channels()
-            output.channels(await overview(stored, rules, source=source, listed=listed))
+            ready = await record.change(ready_in)
+            output.channels(
+                await overview(stored, rules, source=source, listed=listed, ready=ready)
+            )
             outdated = await record.outdated()
             if outdated is not None:
                 output.hint(f"NOT IN THE RECORD: {outdated}.", OLD_COPY)

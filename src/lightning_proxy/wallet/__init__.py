@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from lightning_proxy.wallet.funding import Funder, FundingWanted
     from lightning_proxy.wallet.keys import WalletKeys
     from lightning_proxy.wallet.moving.balances import Balances
-    from lightning_proxy.wallet.moving.purse import Payment
+    from lightning_proxy.wallet.moving.history import Payment
     from lightning_proxy.wallet.policy import Policy
     from lightning_proxy.wallet.record import Record
     from lightning_proxy.wallet.reference import ReferenceWallet
@@ -174,7 +174,7 @@ __getattr__ = exporting(
         ),
         "keys": ("WalletKeys",),
         "moving.balances": ("Balances",),
-        "moving.purse": ("Payment",),
+        "moving.history": ("Payment",),
         "policy": ("Policy",),
         "record": ("Record",),
         "reference": ("ReferenceWallet",),

@@ -2,22 +2,25 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 from rich.text import Text
 
 from lightning_proxy.bolt.features import Features
 from lightning_proxy.rpc import DeviceInfo, SessionInfo, SlotInfo, WakeTarget
-from lightning_proxy.terminal import plain
+from lightning_proxy.terminal import plain, quoted
 from lightning_proxy.wallet.describe import describe
 from lightning_proxy.wallet.printer import Printer
 from lightning_proxy.wallet.words import sat, short, time_of
 
 if TYPE_CHECKING:
     # Their names are all that is wanted of them, and they take long to import.
+    from lightning_proxy.bolt.invoice import SignedInvoice
     from lightning_proxy.wallet.events import Event
     from lightning_proxy.wallet.funding import FundingWanted
+    from lightning_proxy.wallet.moving.history import Payment
+    from lightning_proxy.wallet.moving.tables import StoredInvoice
     from lightning_proxy.wallet.overview import ChannelView
     from lightning_proxy.wallet.request import ChannelKeysRequest
     from lightning_proxy.wallet.session import Session
@@ -40,8 +43,8 @@ class Output(Printer):
     def channels(self, channels: "list[ChannelView]") -> None:
         """The wallet's channels."""
         columns = (
-            *("channel", "peer", "state", "capacity", "ours", "the peer's", "confirmations"),
-            *("type", "opened by"),
+            *("channel", "peer", "state", "capacity", "ours", "the peer's", "can send"),
+            *("can receive", "under way", "confirmations", "type", "opened by"),
         )
         self._list(channels, columns, _channel, "No channels.")
 
@@ -59,6 +62,69 @@ class Output(Printer):
         """The wallet's devices."""
         columns = ("key", "name", "may", "sockets", "since", "revoked")
         self._list(devices, columns, _device, "No devices but the node key's.")
+
+    def payments(self, payments: "list[Payment]") -> None:
+        """What was asked for and what was paid."""
+        if self.json:
+            for payment in payments:
+                self.write(_payment_as_json(payment))
+        elif payments:
+            columns = ("when (UTC)", "way", "sat", "state", "for")
+            self.table(columns, [_payment(payment) for payment in payments])
+        else:
+            self.say("No payments.")
+
+    def invoice(self, invoice: "StoredInvoice") -> None:
+        """An invoice of this wallet's; for people its text alone, to be copied."""
+        self.result(
+            {
+                "invoice": invoice.text,
+                "payment_hash": invoice.payment_hash.hex(),
+                "amount_msat": invoice.amount_msat,
+                "description": invoice.description,
+                "expires_at": invoice.expires_at,
+            },
+            invoice.text,
+        )
+
+    def to_pay(self, signed: "SignedInvoice", amount_msat: int) -> None:
+        """What is about to be paid, and to whom."""
+        invoice = signed.invoice
+        said = invoice.description
+        self.result(
+            {
+                "event": "to_pay",
+                "payment_hash": invoice.payment_hash.hex(),
+                "amount_msat": amount_msat,
+                "payee": signed.payee.hex(),
+                "description": said,
+                "expires_at": invoice.expires_at,
+            },
+            f"{sat(amount_msat)} sat to {signed.payee.hex()}",
+            *(() if not said else (f"for {quoted(said.encode())}",)),
+            f"until {time_of(invoice.expires_at)}",
+        )
+
+    def payment_offered(self, payment_hash: bytes) -> None:
+        """The payee has a payment before it."""
+        self.result(
+            {"event": "payment_offered", "payment_hash": payment_hash.hex()},
+            "Offered to the payee: waiting for its answer. Ctrl-C does not stop the payment.",
+        )
+
+    def paid(self, payment: "Payment") -> None:
+        """The payee took it; the preimage is the proof."""
+        preimage = (payment.preimage or b"").hex()
+        self.result(
+            {
+                "event": "payment_sent",
+                "payment_hash": payment.payment_hash.hex(),
+                "amount_msat": payment.amount_msat,
+                "preimage": preimage,
+            },
+            f"Paid {sat(payment.amount_msat or 0)} sat. The proof, its preimage:",
+            preimage,
+        )
 
     def _list(
         self, things: list[T], columns: Sequence[str], row: Callable[[T], Row], none: str
@@ -172,6 +238,9 @@ def _channel(channel: "ChannelView") -> Row:
         f"{channel.capacity_sat:,} sat",
         _ours(channel),
         f"{sat(channel.peer_balance_msat)} sat",
+        _one_payment(channel.sendable_msat),
+        _one_payment(channel.receivable_msat),
+        _under_way(channel),
         _confirmations(channel),
         channel.channel_type,
         "us" if channel.role == _OPENER else "the peer",
@@ -222,6 +291,49 @@ def _ours(channel: "ChannelView") -> str:
     if channel.unproved_msat:
         ours += f" (and {sat(channel.unproved_msat)} sat unproved)"
     return ours
+
+
+def _one_payment(msat: int | None) -> str:
+    return "" if msat is None else f"{sat(msat)} sat"
+
+
+def _under_way(channel: "ChannelView") -> Text:
+    return plain(
+        *(
+            f"{sat(htlc.amount_msat)} sat {'in' if htlc.is_incoming else 'out'}, "
+            f"until block {htlc.cltv_expiry}"
+            for htlc in channel.htlcs
+        )
+    )
+
+
+def _payment(payment: "Payment") -> Row:
+    state = payment.status if payment.reason is None else f"{payment.status}: {payment.reason}"
+    # The payee's words are a stranger's, our own are not.
+    said = payment.description
+    return (
+        time_of(payment.created).removesuffix(" UTC"),
+        "in" if payment.is_incoming else "out",
+        "any" if payment.amount_msat is None else sat(payment.amount_msat),
+        state,
+        said if payment.is_incoming or not said else quoted(said.encode()),
+    )
+
+
+def _payment_as_json(payment: "Payment") -> dict[str, Any]:
+    return {
+        "payment_hash": payment.payment_hash.hex(),
+        "direction": "in" if payment.is_incoming else "out",
+        "amount_msat": payment.amount_msat,
+        "status": payment.status,
+        "description": payment.description,
+        "invoice": payment.invoice,
+        "created": payment.created,
+        "settled": payment.settled,
+        "peer": None if payment.peer is None else payment.peer.hex(),
+        "preimage": None if payment.preimage is None else payment.preimage.hex(),
+        "reason": payment.reason,
+    }
 
 
 def _confirmations(channel: "ChannelView") -> str:

@@ -3,14 +3,17 @@
 from collections.abc import Iterable
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from lightning_proxy.bolt.channel import SIGNED, Channel, ChannelState
+from lightning_proxy.bolt.channel.snapshot import Snapshot
 from lightning_proxy.bolt.commitment import Role
 from lightning_proxy.bolt.opening import ANNOUNCE_CHANNEL, channel_type_of
 from lightning_proxy.chain import ChainSource
 from lightning_proxy.rpc import ChannelInfo
 from lightning_proxy.wallet.confirmations import difference_of
+from lightning_proxy.wallet.moving.balances import balances, every_htlc
+from lightning_proxy.wallet.moving.ready import Ready
 from lightning_proxy.wallet.policy import Policy
 from lightning_proxy.wallet.record import StoredChannel
 from lightning_proxy.wallet.request import chain_of
@@ -41,10 +44,20 @@ class FundingView(Struct, frozen=True, kw_only=True):
     difference: str | None = None
 
 
+class HtlcView(Struct, frozen=True, kw_only=True):
+    """A payment that is under way; `cltv_expiry` is the block height at which it is too late."""
+
+    is_incoming: bool
+    amount_msat: int
+    payment_hash: str
+    cltv_expiry: int
+
+
 class ChannelView(Struct, frozen=True, kw_only=True):
     """One channel, as an owner sees it; its `state` is a `ChannelState`, `FAILED` or `CLOSED`.
 
-    The balances are the record's; no payment moves them yet.
+    The balances are the record's, without what is under way, which is in `htlcs`. What can be
+    sent and received, in one payment, is None where the channel is not open.
     `unproved_msat` is what the peer pushed and only the relay's word stands for: not counted
     among `our_balance_msat`, unless the policy says so.
     """
@@ -61,6 +74,9 @@ class ChannelView(Struct, frozen=True, kw_only=True):
     our_balance_msat: int
     peer_balance_msat: int
     unproved_msat: int
+    sendable_msat: int | None = None
+    receivable_msat: int | None = None
+    htlcs: list[HtlcView] = []
     confirmations_needed: int | None
     funding: FundingView | None
 
@@ -71,11 +87,15 @@ async def overview(
     *,
     source: ChainSource | None = None,
     listed: Iterable[ChannelInfo] = (),
+    ready: Iterable[Ready] = (),
 ) -> list[ChannelView]:
     """What there is to show; `source` is asked before the relay's list is believed.
 
+    `ready` has the channels that move, as they stand.
+
     Raises `ChainError`.
     """
+    moving = {each.stored.index: each.snapshot for each in ready}
     by_id = {info.channel_id: info for info in listed}
     views = []
     for stored in channels:
@@ -89,7 +109,11 @@ async def overview(
                 seen = None if info.funding is None else info.funding.confirmations
                 funding = FundingView(source=RELAY, confirmations=seen)
         failure = stored.failure or (None if info is None else info.failure)
-        views.append(_view(stored, channel, funding, policy, failure))
+        view = _view(stored, channel, funding, policy, failure)
+        snapshot = moving.get(stored.index)
+        if snapshot is not None and failure is None:
+            view = _moved(view, snapshot)
+        views.append(view)
     return views
 
 
@@ -138,6 +162,29 @@ def _view(
         unproved_msat=0 if proved or is_dead else ours,
         confirmations_needed=needed,
         funding=funding,
+    )
+
+
+def _moved(view: ChannelView, snapshot: Snapshot) -> ChannelView:
+    """With what payments have made of it."""
+    now = balances(snapshot)
+    is_closed = view.state == CLOSED
+    return structs.replace(
+        view,
+        our_balance_msat=0 if view.unproved_msat else now.ours_msat,
+        unproved_msat=now.ours_msat if view.unproved_msat else 0,
+        peer_balance_msat=now.theirs_msat,
+        sendable_msat=None if is_closed else now.sendable_msat,
+        receivable_msat=None if is_closed else now.receivable_msat,
+        htlcs=[
+            HtlcView(
+                is_incoming=htlc.offered_by is not snapshot.role,
+                amount_msat=htlc.amount_msat,
+                payment_hash=htlc.payment_hash.hex(),
+                cltv_expiry=htlc.cltv_expiry,
+            )
+            for htlc in every_htlc(snapshot)
+        ],
     )
 
 

@@ -51,8 +51,9 @@ from lightning_proxy.wallet.held import HeldOpenings
 from lightning_proxy.wallet.keys import WalletKeys
 from lightning_proxy.wallet.lists import every
 from lightning_proxy.wallet.moving.balances import Balances
+from lightning_proxy.wallet.moving.history import Payment
 from lightning_proxy.wallet.moving.moves import Moves
-from lightning_proxy.wallet.moving.purse import DEFAULT_EXPIRY, Payment, Purse
+from lightning_proxy.wallet.moving.purse import DEFAULT_EXPIRY, Purse
 from lightning_proxy.wallet.moving.tables import StoredInvoice
 from lightning_proxy.wallet.offer import Offer, offer_channel
 from lightning_proxy.wallet.policy import ChannelType, Policy

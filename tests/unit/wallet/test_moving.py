@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import time
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -46,6 +47,7 @@ from lightning_proxy.wallet.events import (
     PaymentSent,
 )
 from lightning_proxy.wallet.keys import WalletKeys
+from lightning_proxy.wallet.moving.invoices import make_invoice
 from lightning_proxy.wallet.moving.tables import Book, InvoiceStatus, PaymentStatus
 from lightning_proxy.wallet.record import Ledger
 from lightning_proxy.wallet.request import Refusal
@@ -868,6 +870,45 @@ async def test_on_mainnet_no_invoice_is_made(path: Path) -> None:
     channel.peer_says(UpdateFee(channel_id=channel.channel_id, feerate_per_kw=1_234))
     await channel.settle()
     check_settled(channel)
+
+
+async def test_on_mainnet_nothing_is_taken(path: Path) -> None:
+    """Not even for an invoice that asks for it on another chain."""
+    policy = msgspec.structs.replace(POLICY, chains=("bitcoin",))
+    channel = await moved(path, policy=policy, has_chain=False, chain_hash=CHAIN_HASHES["bitcoin"])
+    fresh = make_invoice(
+        channel.wallet.signer.moves.keys, b"salt", chain="regtest", amount_msat=1_000_000,
+        description="", expiry=3600, hints=(),
+    )  # fmt: skip
+
+    def work(ledger: Ledger) -> None:
+        Book(ledger).add_invoice(fresh, 1_000_000, "", time.time())
+
+    await channel.wallet.record.change(work)
+    channel.peer_says(channel.add_for(fresh.text))
+    await channel.settle()
+    said = [type(message) for message in channel.left]
+    assert UpdateFailHtlc in said
+    assert UpdateFulfillHtlc not in said
+    assert not any(isinstance(event, PaymentReceived) for event in channel.events)
+
+
+async def test_on_mainnet_nothing_is_paid(path: Path) -> None:
+    policy = msgspec.structs.replace(POLICY, chains=("bitcoin",))
+    channel = await moved(path, policy=policy, chain_hash=CHAIN_HASHES["bitcoin"])
+    invoice = Invoice(
+        prefix="bc",
+        amount_msat=1_000_000,
+        timestamp=int(time.time()),
+        payment_hash=b"\x03" * 32,
+        payment_secret=b"\x02" * 32,
+        description="",
+    )
+    text = sign(invoice, PrivateKey(PEER_SECRET).sign_recoverable).text
+    with pytest.raises(PaymentError, match="main chain are refused"):
+        await channel.purse.pay(text)
+    assert await channel.purse.payments() == []
+    assert channel.left == []
 
 
 def test_preimages_come_of_the_seed() -> None:

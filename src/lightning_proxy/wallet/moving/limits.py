@@ -11,6 +11,12 @@ from lightning_proxy.bolt.messages import Message, UpdateFee
 from lightning_proxy.chain.source import MINIMUM_FEERATE_PER_KW
 from lightning_proxy.wallet.policy import Policy
 
+#: Where no payment is made or taken, until what a channel says can be enforced on the chain.
+UNENFORCED: Final = frozenset({"bitcoin"})
+REFUSED: Final = (
+    "Payments on Bitcoin's main chain are refused for now: this wallet can't yet enforce on the "
+    "chain what a channel says."
+)
 #: An own estimate that is within a fifth of a commitment's feerate changes nothing.
 _TOLERANCE: Final = 5
 

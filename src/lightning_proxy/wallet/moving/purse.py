@@ -5,11 +5,10 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from dataclasses import replace
+from typing import Final
 
-from lightning_proxy.bolt.channel import Channel, ChannelState
-from lightning_proxy.bolt.channel.begin import snapshot_of
+from lightning_proxy.bolt.channel import Channel
 from lightning_proxy.bolt.channel.snapshot import Snapshot
 from lightning_proxy.bolt.commitment import Htlc, Role
 from lightning_proxy.bolt.invoice import PREFIXES, RouteHint, SignedInvoice, parse
@@ -20,27 +19,20 @@ from lightning_proxy.wallet.errors import PaymentError
 from lightning_proxy.wallet.events import Event, PaymentFailed, PaymentSent
 from lightning_proxy.wallet.moving import rounds
 from lightning_proxy.wallet.moving.balances import Balances, balances, sendable_msat
+from lightning_proxy.wallet.moving.history import Payment, payments_in, sent
 from lightning_proxy.wallet.moving.invoices import make_invoice
-from lightning_proxy.wallet.moving.limits import Limits
+from lightning_proxy.wallet.moving.limits import REFUSED, UNENFORCED, Limits
 from lightning_proxy.wallet.moving.moves import Moves
 from lightning_proxy.wallet.moving.paying import attempt
+from lightning_proxy.wallet.moving.ready import Ready, ready_in
 from lightning_proxy.wallet.moving.tables import (
     Book,
-    InvoiceStatus,
     PaymentStatus,
     StoredInvoice,
-    StoredPayment,
 )
-from lightning_proxy.wallet.record import Ledger, StoredChannel
-from lightning_proxy.wallet.request import chain_of
+from lightning_proxy.wallet.record import Ledger
 from lightning_proxy.wallet.words import short
 
-#: Where no payment is made or taken, until what a channel says can be enforced on the chain.
-_NOT_YET: Final = "bitcoin"
-_REFUSED: Final = (
-    "Payments on Bitcoin's main chain are refused for now: this wallet can't yet enforce on the "
-    "chain what a channel says."
-)
 DEFAULT_EXPIRY: Final = 3600
 #: What most nodes take for forwarding, as `channel_update` has it: until the peer says its own.
 _FEE_BASE_MSAT: Final = 1_000
@@ -48,38 +40,6 @@ _FEE_PROPORTIONAL_MILLIONTHS: Final = 200
 _CLTV_EXPIRY_DELTA: Final = 144
 #: Seconds between two looks at the record for what another process has heard.
 _LOOK_AGAIN: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Payment:
-    """One payment, either way; `status` is one of `PaymentStatus` or `InvoiceStatus`, or "expired".
-
-    `reason` says why it failed; `preimage` is the proof of one that was sent.
-    """
-
-    is_incoming: bool
-    payment_hash: bytes
-    amount_msat: int | None
-    status: str
-    description: str
-    invoice: str = field(repr=False)
-    created: float
-    settled: float | None
-    peer: bytes | None = None
-    preimage: bytes | None = field(default=None, repr=False)
-    reason: str | None = None
-
-
-class _Ready(NamedTuple):
-    """A channel that is ready: from the record, replayed once, and as it moves."""
-
-    stored: StoredChannel
-    channel: Channel
-    snapshot: Snapshot
-
-    @property
-    def chain(self) -> str:
-        return chain_of(self.channel.open_channel)
 
 
 class Purse:
@@ -114,9 +74,9 @@ class Purse:
         chains = {each.chain for each in ready}
         if not ready:
             raise PaymentError("There is no open channel to be paid through.")
-        if chains == {_NOT_YET}:
-            raise PaymentError(_REFUSED)
-        chain = min(chains - {_NOT_YET})
+        if chains <= UNENFORCED:
+            raise PaymentError(REFUSED)
+        chain = min(chains - UNENFORCED)
         usable = [each for each in ready if each.chain == chain]
         self._check_receivable(amount_msat, [each.snapshot for each in usable])
         hints = [hint for each in usable if (hint := await self._hint(each)) is not None]
@@ -148,7 +108,7 @@ class Purse:
         if amount_msat is not None and amount_msat > most:
             raise PaymentError(f"No channel can take more than {most} msat in one payment now.")
 
-    async def _hint(self, ready: _Ready) -> RouteHint | None:
+    async def _hint(self, ready: Ready) -> RouteHint | None:
         """How the peer forwards to us; None where the channel has no name that it would know."""
         channel_ready = ready.channel.channel_ready(ready.channel.role.other)
         name = None if channel_ready is None else channel_ready.short_channel_id
@@ -217,23 +177,39 @@ class Purse:
         Who stops waiting does not stop the payment. `amount_msat` is for an invoice that names
         none. Raises `PaymentError` and `InvoiceError` where nothing was offered to anybody.
         """
-        signed = parse(text.strip().removeprefix("lightning:"))
-        await self._start(signed, amount_msat)
-        return await self.outcome(signed.invoice.payment_hash)
+        return await self.outcome(await self.begin_payment(text, amount_msat))
 
-    async def outcome(self, payment_hash: bytes) -> Payment:
+    async def begin_payment(self, text: str, amount_msat: int | None = None) -> bytes:
+        """As `pay`, which raises the same, without waiting; returns the `payment_hash`."""
+        signed = read_invoice(text)
+        await self._start(signed, amount_msat)
+        return signed.invoice.payment_hash
+
+    async def payment(self, payment_hash: bytes) -> Payment | None:
+        """The last attempt to pay an invoice; None: there was none."""
+        found = await self._record.change(lambda ledger: Book(ledger).latest_of(payment_hash))
+        return None if found is None else sent(found)
+
+    async def outcome(
+        self, payment_hash: bytes, on_offered: Callable[[], None] = lambda: None
+    ) -> Payment:
         """Wait for a payment that is under way; raises `KeyError` for none of this wallet's.
 
-        Another process of the wallet's may be the one that hears of it.
+        Another process of the wallet's may be the one that hears of it. `on_offered` is called
+        once the payee has been offered it.
         """
+        was_offered = False
         while True:
             over = self._over.setdefault(payment_hash, asyncio.Event())
-            sent = await self._record.change(lambda ledger: Book(ledger).latest_of(payment_hash))
-            if sent is None:
+            found = await self.payment(payment_hash)
+            if found is None:
                 raise KeyError(payment_hash)
-            if sent.status in (PaymentStatus.SENT, PaymentStatus.FAILED):
+            if found.status in (PaymentStatus.SENT, PaymentStatus.FAILED):
                 self._over.pop(payment_hash, None)
-                return _sent(sent)
+                return found
+            if found.status == PaymentStatus.PENDING and not was_offered:
+                was_offered = True
+                on_offered()
             with suppress(TimeoutError):
                 await asyncio.wait_for(over.wait(), _LOOK_AGAIN)
 
@@ -246,11 +222,11 @@ class Purse:
 
     async def _start(self, signed: SignedInvoice, amount_msat: int | None) -> None:
         invoice = signed.invoice
-        wanted = _amount(invoice.amount_msat, amount_msat)
+        wanted = amount_of(invoice.amount_msat, amount_msat)
         if time.time() > invoice.expires_at:
             raise PaymentError("The invoice has expired: ask the payee for another.")
-        if invoice.prefix == PREFIXES[_NOT_YET]:
-            raise PaymentError(_REFUSED)
+        if invoice.prefix in {PREFIXES[chain] for chain in UNENFORCED}:
+            raise PaymentError(REFUSED)
         if signed.payee == self._moves.keys.node_id:
             raise PaymentError("That is an invoice of this wallet's own.")
         session_id = self._connected(signed.payee)
@@ -308,14 +284,7 @@ class Purse:
 
     async def payments(self) -> list[Payment]:
         """What was asked for and what was paid, the oldest first."""
-
-        def work(ledger: Ledger) -> list[Payment]:
-            book, now = Book(ledger), time.time()
-            found = [_received(invoice, now) for invoice in book.invoices()]
-            found += [_sent(payment) for payment in book.payments()]
-            return sorted(found, key=lambda payment: payment.created)
-
-        return await self._record.change(work)
+        return await self._record.change(payments_in)
 
     async def balances(self) -> dict[bytes, Balances]:
         """Of each channel that is ready, by its id."""
@@ -323,18 +292,8 @@ class Purse:
             channel.channel_id: balances(snapshot) for _, channel, snapshot in await self._ready()
         }
 
-    async def _ready(self) -> list[_Ready]:
-        def work(ledger: Ledger) -> list[_Ready]:
-            book, found = Book(ledger), []
-            for stored in ledger.channels():
-                channel = stored.channel()
-                if channel.state is ChannelState.READY:
-                    live = book.live(stored.index)
-                    snapshot = snapshot_of(channel) if live is None else live.snapshot
-                    found.append(_Ready(stored, channel, snapshot))
-            return found
-
-        return await self._record.change(work)
+    async def _ready(self) -> list[Ready]:
+        return await self._record.change(ready_in)
 
     # ---- fees ----
 
@@ -368,7 +327,16 @@ class Purse:
         await self._moves.go_on(await self._record.change(work))
 
 
-def _amount(asked: int | None, given: int | None) -> int:
+def read_invoice(text: str) -> SignedInvoice:
+    """An invoice as people copy it; raises `InvoiceError`."""
+    return parse(text.strip().removeprefix("lightning:"))
+
+
+def amount_of(asked: int | None, given: int | None) -> int:
+    """What is to be paid, in msat: what the invoice asks for, or what its payer says.
+
+    Raises `PaymentError`.
+    """
     if asked is None and given is None:
         raise PaymentError("The invoice names no amount: say how much to pay.")
     if asked is not None and given is not None and asked != given:
@@ -377,34 +345,3 @@ def _amount(asked: int | None, given: int | None) -> int:
     if not amount or amount < 0:
         raise PaymentError("There is nothing to pay.")
     return amount
-
-
-def _received(invoice: StoredInvoice, now: float) -> Payment:
-    is_over = invoice.status is InvoiceStatus.OPEN and now > invoice.expires_at
-    received = invoice.received_msat
-    return Payment(
-        is_incoming=True,
-        payment_hash=invoice.payment_hash,
-        amount_msat=invoice.amount_msat if received is None else received,
-        status="expired" if is_over else invoice.status.value,
-        description=invoice.description,
-        invoice=invoice.text,
-        created=invoice.created,
-        settled=invoice.settled,
-    )
-
-
-def _sent(payment: StoredPayment) -> Payment:
-    return Payment(
-        is_incoming=False,
-        payment_hash=payment.payment_hash,
-        amount_msat=payment.amount_msat,
-        status=payment.status.value,
-        description=parse(payment.invoice).invoice.description or "",
-        invoice=payment.invoice,
-        created=payment.created,
-        settled=payment.settled,
-        peer=payment.payee,
-        preimage=payment.preimage,
-        reason=payment.reason,
-    )

@@ -69,6 +69,8 @@ class Conditions:
     height: int | None
     #: Whether there is a source of the wallet's own that will know the height.
     has_chain: bool
+    #: Whether what this channel says can be enforced on its chain.
+    is_enforceable: bool
     #: Blocks that must be left above `CLAIM_BLOCKS` when a preimage is given away.
     margin: int
     #: Without a chain source of the wallet's own, the most that an HTLC may be.
@@ -118,6 +120,8 @@ def _preimage(add: UpdateAddHtlc, peeled: Peeled, conditions: Conditions) -> byt
     if not is_final:
         # This wallet forwards nothing.
         raise _Told(UnknownNextPeer())
+    if not conditions.is_enforceable:
+        raise _Told(TemporaryNodeFailure())
     amount, cltv_expiry = payload.amt_to_forward, payload.outgoing_cltv_value
     if amount is not None and add.amount_msat < amount:
         raise _Told(FinalIncorrectHtlcAmount(incoming_htlc_amt=add.amount_msat))

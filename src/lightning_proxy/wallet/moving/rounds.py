@@ -28,7 +28,7 @@ from lightning_proxy.bolt.messages import UpdateAddHtlc, UpdateFee, UpdateFulfil
 from lightning_proxy.wallet.events import Event, PaymentFailed, PaymentReceived, PaymentSent
 from lightning_proxy.wallet.keys import ChannelSecrets, WalletKeys
 from lightning_proxy.wallet.moving.balances import is_gone
-from lightning_proxy.wallet.moving.limits import Limits
+from lightning_proxy.wallet.moving.limits import UNENFORCED, Limits
 from lightning_proxy.wallet.moving.paying import add_of, why_failed
 from lightning_proxy.wallet.moving.received import Claim, Conditions, Later, judge
 from lightning_proxy.wallet.moving.step import hear, may_speak, speak
@@ -41,7 +41,7 @@ from lightning_proxy.wallet.moving.tables import (
 )
 from lightning_proxy.wallet.policy import Policy
 from lightning_proxy.wallet.record import StoredChannel
-from lightning_proxy.wallet.request import Refusal
+from lightning_proxy.wallet.request import Refusal, chain_of
 
 #: So that what is said at once fits into a frame, with its onions.
 _ADDS_AT_ONCE: Final = 100
@@ -256,6 +256,7 @@ class _Wishes:
             claim_of=self._claim_of,
             height=means.height,
             has_chain=means.has_chain,
+            is_enforceable=chain_of(terms_of(self.snapshot).opener) not in UNENFORCED,
             margin=means.policy.claim_margin,
             max_unwatched_msat=means.policy.max_unwatched_payment_msat,
             now=means.now,
