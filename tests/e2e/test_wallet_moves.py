@@ -25,7 +25,8 @@ from lightning_proxy.bolt.messages import (
     decode,
 )
 from lightning_proxy.chain.simulated import SimulatedChain
-from lightning_proxy.wallet.events import PaymentReceived, PaymentSent
+from lightning_proxy.rpc import DelegationKind
+from lightning_proxy.wallet.events import DelegationReceived, PaymentReceived, PaymentSent
 from tests.e2e.test_wallet_channels import make_ready, open_to, owner
 from tests.support.moving import Mover
 from tests.support.peer import PeerConnection, ScriptedPeer
@@ -124,6 +125,10 @@ async def test_payments_come_in(
         await moving.come_back(await take(peer))
         await moving.settle()
         await received(watched, 4)
+        asked = [e.request.kind for e in watched.events if isinstance(e, DelegationReceived)]
+        assert DelegationKind.COMMITMENT in asked
+        # It says where its channels stand before anybody asks.
+        assert DelegationKind.REESTABLISH not in asked
     assert mover.snapshot.theirs.commitment.state.to_accepter_msat == 390_000_000
 
 

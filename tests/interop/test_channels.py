@@ -135,7 +135,7 @@ async def kill_at(folder: Path, name: str, victim: str, step: str, line: dict[st
     ):
         await wallet.connect(peer.url)
         since = relay.mark()
-        extra = {name: word for name, word in line.items() if name != "event"}
+        extra: dict[str, Any] = {name: word for name, word in line.items() if name != "event"}
         opening = asyncio.create_task(peer.open_to(wallet.node_id, "anchors"))
         if step in MUST_GO_ON:
             await relay.said(since, "funding_signed")

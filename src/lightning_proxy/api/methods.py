@@ -12,6 +12,7 @@ from lightning_proxy.api.limits import Limits
 from lightning_proxy.api.lists import listed, listed_in_order
 from lightning_proxy.networks import block_of
 from lightning_proxy.relay import Inbox, Relay, StoreError
+from lightning_proxy.relay.given import Given
 from lightning_proxy.relay.shares import Owner
 from lightning_proxy.rpc import (
     Acknowledge,
@@ -105,7 +106,13 @@ def methods_of(
 ) -> Methods:
     """All that may be asked for this wallet from this address, and what `rights` leave of it."""
     return (
-        _SessionMethods(relay, inbox, limits, address).table()
+        _SessionMethods(
+            relay,
+            inbox,
+            limits,
+            address,
+            device_key if DeviceRight.ANSWER in rights else None,
+        ).table()
         | _WakeMethods(relay, inbox, sees=DeviceRight.SEE in rights).table()
         | _SlotMethods(relay, inbox).table()
         | _DeviceMethods(relay, inbox, device_key).table()
@@ -122,18 +129,29 @@ def check_right(name: str, rights: frozenset[DeviceRight], *, is_node: bool) -> 
 
 
 class _SessionMethods:
-    """Its sessions, what it says to their peers, and what it was told."""
+    """Its sessions, what it says to their peers, and what it was told.
+
+    `answers_as` is the key of the device that asks, where it may answer, too.
+    """
 
     #: Wallets (node ids) of which a list of channels is being made.
     _listing: ClassVar[WeakValueDictionary[bytes, asyncio.Lock]] = WeakValueDictionary()
 
-    def __init__(self, relay: Relay, inbox: Inbox, limits: Limits, address: str) -> None:
+    def __init__(
+        self,
+        relay: Relay,
+        inbox: Inbox,
+        limits: Limits,
+        address: str,
+        answers_as: bytes | None,
+    ) -> None:
         assert inbox.node_id is not None  # noqa: S101 - it has authenticated
         self._relay = relay
         self._inbox = inbox
         self._limits = limits
         self._wallet = inbox.node_id
         self._address = address
+        self._answers_as = answers_as
 
     def table(self) -> Methods:
         return {
@@ -165,6 +183,9 @@ class _SessionMethods:
         return Connected(session.id, act_two.hex())
 
     async def _handshake(self, wanted: Handshake) -> HandshakeDone:
+        given = None
+        if wanted.standings and self._answers_as is not None:
+            given = Given(self._relay.devices.leases, self._answers_as, wanted.standings)
         init = await kept(
             self._relay.handshake(
                 self._relay.find(self._inbox, wanted.session_id),
@@ -173,6 +194,7 @@ class _SessionMethods:
                 wanted.receiving,
                 None if wanted.init is None else bytes.fromhex(wanted.init),
                 commitments=wanted.commitments,
+                given=given,
             )
         )
         return HandshakeDone(init.hex())

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from lightning_proxy.audit import audit
 from lightning_proxy.bolt import messages
 from lightning_proxy.bolt.channel import SIGNED, Channel, ChannelState, Need
 from lightning_proxy.bolt.commitment import Role
@@ -22,11 +23,13 @@ from lightning_proxy.relay.channel_messages import (
     text_of,
 )
 from lightning_proxy.relay.delegation import Delegation, DelegationState
+from lightning_proxy.relay.devices import LeaseKey
 from lightning_proxy.relay.disk_work import DiskWork
 from lightning_proxy.relay.early import Early
 from lightning_proxy.relay.fundings import Fundings
+from lightning_proxy.relay.given import Given
 from lightning_proxy.relay.moving import MovingChannels
-from lightning_proxy.relay.questions import ALL_CHANNELS, opening_errors
+from lightning_proxy.relay.questions import ALL_CHANNELS, ReestablishQuestion, opening_errors
 from lightning_proxy.relay.slots import SessionSlots
 from lightning_proxy.relay.text import printable
 from lightning_proxy.relay.unknown import UnknownChannels
@@ -54,6 +57,7 @@ class SessionChannels:
         "_early",
         "_failed_early",
         "_fundings",
+        "_given",
         "_loading",
         "_session",
         "_slots",
@@ -78,6 +82,8 @@ class SessionChannels:
         max_open = session.settings.max_open_delegations_per_session
         self._unknown = UnknownChannels(session, max_open)
         self._early = Early()
+        #: While they are gone on with: what the wallet said of them.
+        self._given: Given | None = None
         #: Whether the channels are being read, and those that the wallet failed meanwhile.
         self._loading = False
         self._failed_early: set[bytes] = set()
@@ -104,14 +110,14 @@ class SessionChannels:
 
     # ---- the connection ----
 
-    def load(self, wallet: bytes) -> None:
-        """Go on with the channels that this wallet has with this peer."""
+    def load(self, wallet: bytes, given: Given | None = None) -> None:
+        """Go on with the channels that this wallet has with this peer, by what it said of them."""
         self._hold(wallet)
         if not self._loading:
             self._loading = True
-            self._disk.read(partial(self._load, wallet))
+            self._disk.read(partial(self._load, wallet, given))
 
-    async def _load(self, wallet: bytes) -> None:
+    async def _load(self, wallet: bytes, given: Given | None) -> None:
         peer = self._session.peer.node_id
         channels = await self._book.channels(wallet, peer)
         snapshots = await self._book.stored_snapshots(wallet, peer)
@@ -121,11 +127,13 @@ class SessionChannels:
         self._by_id |= {each.channel_id: each for each in fresh}
         for channel_id in self._failed_early:
             self.failed_by_wallet(channel_id)
+        self._given = given
         if not self._session.is_over:
             for channel in fresh:
                 if self._by_id.get(channel.channel_id) is channel:
                     self._fundings.follow(channel)
                     self._advance(channel)
+        self._given = None
         self.judge_early()
 
     def judge_early(self) -> None:
@@ -423,10 +431,43 @@ class SessionChannels:
             return
         broadcast = self._broadcast if self._book.sees(channel) else None
         question = question_of(channel, broadcast, self.moving.resume)
+        if isinstance(question, ReestablishQuestion) and self._was_given(channel, question):
+            return
         if question is not None:
             self._delegations[channel] = self._session.delegate(
                 question, unsettled(channel), self._fundings.of(channel), self._over
             )
+
+    def _was_given(self, channel: Channel, question: ReestablishQuestion) -> bool:
+        """Whether the wallet has said where the channel stands: then it goes on."""
+        session = self._session
+        wallet = session.inbox.node_id
+        if self._given is None or wallet is None:
+            return False
+        lease = LeaseKey(wallet, session.peer.node_id, channel.temporary_channel_id)
+        replies = self._given.settle(question, lease)
+        if replies is None:
+            return False
+        audit(
+            "reestablish_given",
+            wallet=wallet,
+            device=self._given.device_key,
+            session_id=session.id,
+            peer=session.peer.node_id,
+            channel_id=channel.channel_id,
+        )
+        self._slots.wallet_came()
+        self._re_established(channel, replies)
+        return True
+
+    def _re_established(self, channel: Channel, replies: list[bytes]) -> None:
+        """The wallet has said where the channel stands, and the relay takes it from there."""
+        for reply in replies:
+            self._session.tell(reply)
+        self._retransmit(channel)
+        for type_, raw in self.moving.kept(channel):
+            self._session.on_message(type_, memoryview(raw))
+        self._advance(channel)
 
     def _broadcast(self, channel: Channel, transaction: bytes) -> None:
         wallet = self._session.inbox.node_id
@@ -452,6 +493,9 @@ class SessionChannels:
                 # A promise is stored before it is given.
                 self._store_then(channel, self._signed, replies)
                 return
+            case DelegationKind.REESTABLISH:
+                self._re_established(channel, replies)
+                return
             case DelegationKind.CHANNEL_KEYS:
                 self._forget_unfunded(channel)
             case DelegationKind.FUNDING_CREATED:
@@ -460,10 +504,6 @@ class SessionChannels:
                     return
         for reply in replies:
             self._session.tell(reply)
-        if question.kind is DelegationKind.REESTABLISH:
-            self._retransmit(channel)
-            for type_, raw in self.moving.kept(channel):
-                self._session.on_message(type_, memoryview(raw))
         self._advance(channel)
 
     def _signed(self, channel: Channel) -> None:

@@ -214,7 +214,10 @@ class ReestablishQuestion(Question):
         self._resume = resume
 
     def settle(self, answer: Raw) -> list[bytes]:
-        numbers = decode_params(answer, rpc.Reestablish)
+        return self.take(decode_params(answer, rpc.Reestablish))
+
+    def take(self, numbers: rpc.Reestablish) -> list[bytes]:
+        """The same, of an answer that is read; raises `RpcError` (answer_invalid)."""
         message = ChannelReestablish(
             channel_id=self.channel_id,
             next_commitment_number=numbers.next_commitment_number,

@@ -23,6 +23,7 @@ from lightning_proxy.relay.delegation import Deadlines
 from lightning_proxy.relay.devices import Devices, LeaseKey
 from lightning_proxy.relay.dial_policy import DialPolicy
 from lightning_proxy.relay.dialler import Dialler
+from lightning_proxy.relay.given import Given
 from lightning_proxy.relay.half_open import HalfOpen
 from lightning_proxy.relay.inbox import Inbox, Office
 from lightning_proxy.relay.journal import Journal
@@ -310,9 +311,11 @@ class Relay:
         init: bytes | None = None,
         *,
         commitments: bool = False,
+        given: Given | None = None,
     ) -> bytes:
         """Finish a session's handshake; returns the peer's `init`. Raises `RpcError`."""
         session.commitments = commitments
+        session.given = given
         own_init = self._default_init if init is None else OwnInit.read(init)
         answer = await session.shake_hands(
             act_three, _cipher(sending), _cipher(receiving), own_init

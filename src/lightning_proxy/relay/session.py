@@ -24,6 +24,7 @@ from lightning_proxy.relay.channels import SessionChannels
 from lightning_proxy.relay.counters import Counters
 from lightning_proxy.relay.delegation import Deadlines, Delegation, DelegationState
 from lightning_proxy.relay.dialler import Dialler
+from lightning_proxy.relay.given import Given
 from lightning_proxy.relay.inbox import Inbox
 from lightning_proxy.relay.own_init import OwnInit
 from lightning_proxy.relay.presence import Presence
@@ -91,6 +92,7 @@ class Session:
         "created",
         "errors_received",
         "features",
+        "given",
         "gossip_dropped",
         "id",
         "inbox",
@@ -126,6 +128,8 @@ class Session:
         self.raw = False
         #: Whether the wallet answers `commitment`.
         self.commitments = False
+        #: What the wallet said of its channels with this peer, until they are there.
+        self.given: Given | None = None
         #: Where the wallet chose another policy than `stay`.
         self.presence: Presence | None = None
         self.short_channel_ids = _NO_CHANNELS
@@ -465,8 +469,9 @@ class Session:
         wallet = self.inbox.node_id
         if wallet is None or self.state is not SessionState.READY:
             return
+        given, self.given = self.given, None
         if self._book.has(wallet, self.peer.node_id):
-            self.channels.load(wallet)
+            self.channels.load(wallet, given)
         elif self._channels is not None:
             self._channels.judge_early()
 

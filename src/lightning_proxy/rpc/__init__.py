@@ -83,7 +83,7 @@ from lightning_proxy.rpc.lists import (
     WakeTargetPage,
     WakeTargets,
 )
-from lightning_proxy.rpc.moves import MAX_UNHEARD, Commitment, Fence, UpdateChannel
+from lightning_proxy.rpc.moves import MAX_STANDINGS, MAX_UNHEARD, Commitment, Fence, UpdateChannel
 from lightning_proxy.rpc.types import (
     ANSWERS,
     FIRST_KINDS,
@@ -96,6 +96,7 @@ from lightning_proxy.rpc.types import (
     ChannelKeys,
     ChannelKnown,
     ChannelReady,
+    ChannelStanding,
     Close,
     Closed,
     Connect,
@@ -140,6 +141,7 @@ __all__ = [
     "MAX_FRAME_TO_WALLET",
     "MAX_SAFE",
     "MAX_SENTENCE",
+    "MAX_STANDINGS",
     "MAX_UNHEARD",
     "MOVES_BYTES",
     "NOTIFICATIONS",
@@ -162,6 +164,7 @@ __all__ = [
     "ChannelList",
     "ChannelPage",
     "ChannelReady",
+    "ChannelStanding",
     "Channels",
     "Close",
     "Closed",

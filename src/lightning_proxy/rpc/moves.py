@@ -24,6 +24,8 @@ SnapshotBytes = Annotated[
 
 #: Of the peer's messages on one channel, so many may wait for the wallet.
 MAX_UNHEARD: Final = 1_000
+#: Channels with one peer of which a `handshake` may say where they stand.
+MAX_STANDINGS: Final = 100
 
 
 class Fence(Struct, frozen=True):

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from msgspec import Meta, Struct
 
-from lightning_proxy.rpc.frames import DECODED_BYTES, LIST_BYTES, bytes_at_most
+from lightning_proxy.rpc.frames import DECODED_BYTES, LIST_BYTES, MOVES_BYTES, bytes_at_most
 from lightning_proxy.rpc.integers import Amount, Count, Integers
-from lightning_proxy.rpc.moves import Commitment, Fence, Moves, SnapshotBytes
+from lightning_proxy.rpc.moves import MAX_STANDINGS, Commitment, Fence, Moves, SnapshotBytes
 from lightning_proxy.rpc.words import (
     U16,
     U32,
@@ -166,11 +166,40 @@ class DirectionState(Struct, frozen=True):
         return f"DirectionState(nonce={self.nonce})"
 
 
+class Reestablish(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The answer to `reestablish`: what `channel_reestablish` says (BOLT #2).
+
+    `snapshot` is how a channel that is ready stands by the wallet's record, after the old
+    connection was lost (`bolt.channel.reestablish.disconnected`): the relay goes on from it.
+    """
+
+    next_commitment_number: Amount
+    next_revocation_number: Amount
+    your_last_per_commitment_secret: Key
+    my_current_per_commitment_point: Point
+    snapshot: SnapshotBytes | None = None
+
+
+class ChannelStanding(Struct, frozen=True):
+    """What a wallet says of one of its channels in `handshake`, as an answer to `reestablish`."""
+
+    channel_id: Key
+    standing: Reestablish
+
+
+#: Those with one peer.
+Standings = Annotated[
+    list[ChannelStanding], Meta(max_length=MAX_STANDINGS), bytes_at_most(MOVES_BYTES)
+]
+
+
 class Handshake(Struct, frozen=True):
     """wallet → relay: act three, and the transport keys.
 
     `init` is the wallet's own choice of features and networks; without it the relay's default.
     `commitments`: this wallet answers `commitment`, so that its channels with this peer can move.
+    `standings` are where they stand: about a channel that is named there the relay does not ask
+    `reestablish`, but where it can't go on by that. They may be of some channels only, or of none.
     """
 
     session_id: Id
@@ -179,6 +208,7 @@ class Handshake(Struct, frozen=True):
     receiving: DirectionState
     init: Message | None = None
     commitments: bool = False
+    standings: Standings = []
 
     def __repr__(self) -> str:
         return f"Handshake(session_id={self.session_id!r})"
@@ -309,20 +339,6 @@ class ChannelReady(Struct, frozen=True, omit_defaults=True):
 
     second_per_commitment_point: Point
     alias: Amount | None = None
-
-
-class Reestablish(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The answer to `reestablish`: what `channel_reestablish` says (BOLT #2).
-
-    `snapshot` is how a channel that is ready stands by the wallet's record, after the old
-    connection was lost (`bolt.channel.reestablish.disconnected`): the relay goes on from it.
-    """
-
-    next_commitment_number: Amount
-    next_revocation_number: Amount
-    your_last_per_commitment_secret: Key
-    my_current_per_commitment_point: Point
-    snapshot: SnapshotBytes | None = None
 
 
 class ChannelKnown(Struct, frozen=True):

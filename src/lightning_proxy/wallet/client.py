@@ -75,7 +75,7 @@ from lightning_proxy.wallet.keys import WalletKeys
 from lightning_proxy.wallet.lists import every
 from lightning_proxy.wallet.positions import Positions
 from lightning_proxy.wallet.session import Session
-from lightning_proxy.wallet.signer import Signer, can_move
+from lightning_proxy.wallet.signer import Signer, can_move, standings
 from lightning_proxy.wallet.stream import Stream
 
 _log = structlog.get_logger()
@@ -136,7 +136,7 @@ class Wallet:
         self._backoff = backoff or Backoff()
         self._request_timeout = request_timeout
         self._events: Stream[Event] = Stream(_MAX_EVENTS)
-        self._moves = can_move(signer)
+        self._signer = signer
         self._delegations = Delegations(signer, self._reply, self._events.put)
         self._sessions: dict[str, Session] = {}
         self._positions = Positions(self.acknowledge, self._run_errand)
@@ -210,7 +210,8 @@ class Wallet:
                     sending=DirectionState(keys.sending_key.hex(), 0, chaining_key),
                     receiving=DirectionState(keys.receiving_key.hex(), 0, chaining_key),
                     init=None if init is None else init.encode().hex(),
-                    commitments=self._moves,
+                    commitments=can_move(self._signer),
+                    standings=await standings(self._signer, session.id, address.node_id),
                 ),
                 HandshakeDone,
             )

@@ -8,6 +8,7 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 import msgspec
+import structlog
 
 from lightning_proxy import rpc
 from lightning_proxy.bolt.channel import Channel
@@ -20,7 +21,7 @@ from lightning_proxy.rpc import DelegationKind
 from lightning_proxy.wallet import steps
 from lightning_proxy.wallet.answers import Answer
 from lightning_proxy.wallet.confirmations import OwnChain
-from lightning_proxy.wallet.errors import FundingError
+from lightning_proxy.wallet.errors import FundingError, WalletError
 from lightning_proxy.wallet.funding import Funder, FundingWanted, read_funding
 from lightning_proxy.wallet.keys import WalletKeys
 from lightning_proxy.wallet.moving.moves import Moves
@@ -44,6 +45,8 @@ from lightning_proxy.wallet.slots import take_used
 
 #: Asked when the policy says "by hand": yes or no, at leisure.
 Approve: TypeAlias = Callable[[ChannelKeysRequest], Awaitable[bool]]
+
+_log = structlog.get_logger()
 
 _DAY: Final = 86_400.0
 
@@ -79,6 +82,11 @@ class Signer(Protocol):
     async def reestablish(self, request: ReestablishRequest) -> rpc.Reestablish:
         """Where the wallet's record of the channel stands."""
 
+    async def standings(self, session_id: str, peer: bytes) -> list[rpc.ChannelStanding]:
+        """Where the channels with this peer (node id) stand, for `handshake`: those that are not
+        among them are asked about.
+        """
+
     async def commitment(self, request: CommitmentRequest) -> rpc.Commitment:
         """What the wallet says in a channel that moves."""
 
@@ -103,6 +111,21 @@ async def ask(signer: Signer, request: Request) -> rpc.Answer:
         raise LeftOpen
     answer: rpc.Answer = await method(request)
     return answer
+
+
+async def standings(
+    signer: Signer | None, session_id: str, peer: bytes
+) -> list[rpc.ChannelStanding]:
+    """What a signer says of its channels before it is asked; nothing, where it can't."""
+    method = getattr(signer, "standings", None)
+    if method is None:
+        return []
+    try:
+        said: list[rpc.ChannelStanding] = await method(session_id, peer)
+    except WalletError as error:
+        _log.error("standings_not_read", error=str(error))
+        return []
+    return said
 
 
 def can_move(signer: Signer | None) -> bool:
@@ -209,6 +232,10 @@ class KeySigner:
             return partial(steps.reestablish, request=request)
 
         return await self._answer(request, judge, rpc.Reestablish)
+
+    async def standings(self, session_id: str, peer: bytes) -> list[rpc.ChannelStanding]:
+        """By the record."""
+        return await self.moves.standings(session_id, peer)
 
     async def commitment(self, request: CommitmentRequest) -> rpc.Commitment:
         """One step of the channel, stored whole before any of it is returned."""

@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeVar
 
+import msgspec
 import structlog
 
 from lightning_proxy import rpc
@@ -12,6 +13,7 @@ from lightning_proxy.bolt.channel import ChannelState
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.messages import ChannelReestablish
 from lightning_proxy.chain import ChainError
+from lightning_proxy.rpc.frames import MOVES_BYTES
 from lightning_proxy.wallet import steps
 from lightning_proxy.wallet.confirmations import OwnChain
 from lightning_proxy.wallet.errors import ConnectionLost, RelayError
@@ -111,6 +113,29 @@ class Moves:
             # By what was just heard it may have become so.
             stored = _funded(ledger, request)
             return rounds.reestablish(Book(ledger), stored, request.session_id)
+
+        return await self.record.change(work)
+
+    async def standings(self, session_id: str, peer: bytes) -> list[rpc.ChannelStanding]:
+        """Where all channels with this peer (node id) stand that are ready, as far as one request
+        has room; the relay asks about the others. Raises `RecordError`.
+        """
+
+        def work(ledger: Ledger) -> list[rpc.ChannelStanding]:
+            standings: list[rpc.ChannelStanding] = []
+            room = MOVES_BYTES - len("[]")
+            for stored in ledger.with_peer(peer):
+                if stored.failure is not None:
+                    continue
+                try:
+                    standing = rounds.standing(Book(ledger), stored, session_id)
+                except NotReady:
+                    continue
+                room -= len(msgspec.json.encode(standing)) + len(",")
+                if room < 0 or len(standings) == rpc.MAX_STANDINGS:
+                    break
+                standings.append(standing)
+            return standings
 
         return await self.record.change(work)
 

@@ -119,6 +119,13 @@ def reestablish(book: Book, stored: StoredChannel, session_id: str) -> rpc.Reest
     )
 
 
+def standing(book: Book, stored: StoredChannel, session_id: str) -> rpc.ChannelStanding:
+    """The same, said before anybody asks; raises `NotReady`."""
+    numbers = reestablish(book, stored, session_id)
+    live = begin(book, stored, session_id)
+    return rpc.ChannelStanding(terms_of(live.snapshot).channel_id.hex(), numbers)
+
+
 # ---- the relay asks ----
 
 
