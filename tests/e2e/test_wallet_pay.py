@@ -53,11 +53,11 @@ class At:
 
     async def offered(self) -> None:
         """Until the payment is the peer's to decide about."""
-        snapshot = lambda: self.moving.mover.snapshot  # noqa: E731 - it is another each time
-        while not snapshot().ours.commitment.state.htlcs:
+        mover = self.moving.mover
+        while not mover.snapshot.ours.commitment.state.htlcs:
             await self.moving.hear()
             await self.moving.answer()
-        while snapshot().theirs.unrevoked or snapshot().ours.unrevoked:
+        while mover.snapshot.theirs.unrevoked or mover.snapshot.ours.unrevoked:
             await self.moving.hear()
             await self.moving.answer()
 
