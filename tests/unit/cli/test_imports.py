@@ -57,6 +57,7 @@ def wallet(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("wallet", "info"), set()),
         # The record is replayed; only for --chain or --relay does anybody speak HTTP.
         (("wallet", "channels"), {"btclib", "btclib_wallet", "Crypto", "coincurve"}),
+        (("wallet", "payments"), {"btclib", "btclib_wallet", "Crypto", "coincurve"}),
         (("wallet", "create", "--help"), {"Crypto", "coincurve"}),
         # It compares frames with the reference implementation.
         (("doctor",), {"Crypto", "coincurve"}),

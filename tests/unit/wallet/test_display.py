@@ -19,7 +19,7 @@ from lightning_proxy.rpc import (
 )
 from lightning_proxy.wallet.answers import Answer
 from lightning_proxy.wallet.display import Output
-from lightning_proxy.wallet.overview import ChannelView, FundingView
+from lightning_proxy.wallet.overview import ChannelView, FundingView, HtlcView
 
 WIDTH = 80
 KEY = "02" + "ab" * 32
@@ -49,6 +49,17 @@ def _channels(output: Output) -> None:
         our_balance_msat=16_000_000_123,
         peer_balance_msat=777_214_877,
         unproved_msat=1_000_000,
+        sendable_msat=15_000_000_123,
+        receivable_msat=700_000_000,
+        htlcs=[
+            HtlcView(
+                is_incoming=is_incoming,
+                amount_msat=7_000_000_001,
+                payment_hash=CHANNEL,
+                cltv_expiry=950_000,
+            )
+            for is_incoming in (True, False)
+        ],
         confirmations_needed=6,
         funding=FundingView(source="own chain source", confirmations=2),
     )

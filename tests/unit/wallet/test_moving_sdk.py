@@ -20,7 +20,7 @@ from lightning_proxy.wallet import (
 )
 from lightning_proxy.wallet.moving.tables import Book
 from lightning_proxy.wallet.record import Ledger
-from tests.unit.wallet.moving import moved
+from tests.unit.wallet.moving import close_all, moved
 from tests.unit.wallet.play import Play
 from tests.unit.wallet.samples import PEER_ADDRESS, SEED, SESSION_ID, session_info
 from tests.unit.wallet.scripted_relay import ScriptedRelay
@@ -38,7 +38,7 @@ def path(tmp_path: Path) -> Path:
 
 async def test_a_payment_comes_over_the_socket(path: Path, relay: ScriptedRelay) -> None:
     channel = await moved(files.record_path(path), has_chain=False)
-    channel.wallet.record.close()
+    close_all()
     async with at_relay(path, relay, sessions=[session_info()]) as at:
         channel.wallet.put = at.play.ask  # type: ignore[method-assign]
         invoice = await at.wallet.create_invoice(1_000_000, "a book")
@@ -64,7 +64,7 @@ async def test_what_waits_goes_on_with_the_peers_channel_reestablish(
         Book(ledger).update(replace(live, feerate=3_000))
 
     await channel.wallet.record.change(wish)
-    channel.wallet.record.close()
+    close_all()
     async with at_relay(path, relay, sessions=[session_info()]) as at:
         await at.play.tell(channel.pending[0])
         asked = asyncio.create_task(at.until(SessionClosed))
