@@ -14,7 +14,10 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 SOURCES := pyproject.toml setup.py $(wildcard src/lightning_proxy/transport/*.p[yx][xd]) \
 	$(wildcard src/lightning_proxy/transport/kernel/*.[ch])
 
-.PHONY: help demo test lint format interop soak attack bench wheel pythons lock lowest clean
+# Payments with real peers, killed at each of many steps.
+LONG := tests/interop/test_payments_killed.py
+
+.PHONY: help demo test lint format interop interop-long soak attack bench wheel pythons lock lowest clean
 
 help:
 	@echo "make demo     the main job, on this machine, in seconds"
@@ -22,6 +25,7 @@ help:
 	@echo "make lint     ruff, mypy --strict, cython-lint, clang-format"
 	@echo "make format   what of that can be put right by itself"
 	@echo "make interop  against lnd, LDK and others, which it builds (minutes, the first time)"
+	@echo "make interop-long  payments with them, each part killed at each step (many minutes)"
 	@echo "make soak     kills the relay 200 times under load, and explores the models (minutes)"
 	@echo "make attack   floods a relay, and looks what those who mean well notice (3 minutes)"
 	@echo "make bench    the benchmarks: benchmarks/RESULTS.md, results.json and plots (15 minutes)"
@@ -81,7 +85,11 @@ format: $(VENV)/.ready
 
 interop: $(VENV)/.ready
 	$(BIN)/python -m tests.interop.lab.build
-	$(BIN)/pytest tests/interop -p no:cacheprovider
+	$(BIN)/pytest tests/interop -p no:cacheprovider --ignore $(LONG)
+
+interop-long: $(VENV)/.ready
+	$(BIN)/python -m tests.interop.lab.build
+	$(BIN)/pytest $(LONG) -p no:cacheprovider
 
 soak: $(VENV)/.ready
 	$(BIN)/python -m tests.soak --kills 200
