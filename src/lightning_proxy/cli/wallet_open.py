@@ -30,7 +30,6 @@ from lightning_proxy.terminal import quoted
 from lightning_proxy.wallet import (
     Answered,
     ChannelError,
-    ChannelKeysRequest,
     ChannelOpened,
     DelegationReceived,
     Event,
@@ -43,7 +42,7 @@ from lightning_proxy.wallet import (
     Refused,
     SessionClosed,
 )
-from lightning_proxy.wallet.approval import read_lines
+from lightning_proxy.wallet.approval import leave_open, read_lines
 from lightning_proxy.wallet.display import Output
 from lightning_proxy.wallet.funding import MAX_PSBT, read_funding
 from lightning_proxy.wallet.policy import ChannelType
@@ -130,9 +129,6 @@ def open_channel(
     output = Output(json)
     rules = load_policy(output, policy)
     keys = load_keys(output, file, passphrase_file)
-
-    async def leave_open(_: ChannelKeysRequest) -> bool:
-        raise LeftOpen
 
     async def work() -> None:
         temporary_id = secrets.token_bytes(32)

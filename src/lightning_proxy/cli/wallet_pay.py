@@ -20,10 +20,8 @@ from lightning_proxy.cli.wallet_relay_options import ChainUrl, PolicyFile, Relay
 from lightning_proxy.cli.wallet_run import run_online
 from lightning_proxy.cli.wallet_secrets import load_keys, load_policy
 from lightning_proxy.wallet import (
-    ChannelKeysRequest,
     ChannelProblem,
     Disconnected,
-    LeftOpen,
     Payment,
     PaymentError,
     PeerUnreachable,
@@ -31,6 +29,7 @@ from lightning_proxy.wallet import (
     ReferenceWallet,
     SessionClosed,
 )
+from lightning_proxy.wallet.approval import leave_open
 from lightning_proxy.wallet.display import Output
 from lightning_proxy.wallet.moving.purse import amount_of, read_invoice
 from lightning_proxy.wallet.moving.tables import PaymentStatus
@@ -75,9 +74,6 @@ def pay(
     output.to_pay(signed, wanted)
     if not yes:
         typer.confirm("Pay that?", abort=True, err=True)
-
-    async def leave_open(_: ChannelKeysRequest) -> bool:
-        raise LeftOpen
 
     async def work() -> None:
         async with ReferenceWallet(

@@ -5,7 +5,7 @@ import secrets
 import time
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import structlog
@@ -151,3 +151,17 @@ class Deadlines(Due[Delegation]):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds, lambda delegation: delegation.expire())
+
+
+class Delegates(Protocol):
+    """A session, for a room that asks its wallet and answers its peer."""
+
+    def tell(self, message: bytes) -> None: ...
+    def delegate(
+        self,
+        question: Question,
+        raw_messages: list[bytes],
+        funding: FundingSeen | None,
+        on_over: Callable[[Delegation, str, list[bytes]], None],
+    ) -> Delegation: ...
+    def delegation_over(self, delegation: Delegation, sentence: str) -> None: ...

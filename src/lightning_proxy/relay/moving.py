@@ -15,15 +15,15 @@ from lightning_proxy.bolt.channel.begin import snapshot_of
 from lightning_proxy.bolt.channel.reestablish import Behind
 from lightning_proxy.bolt.errors import BoltError
 from lightning_proxy.bolt.messages import ChannelReestablish, Message, UpdateAddHtlc
-from lightning_proxy.relay.delegation import Delegation, DelegationState
+from lightning_proxy.relay.delegation import Delegates, Delegation, DelegationState
 from lightning_proxy.relay.disk_work import DiskWork
 from lightning_proxy.relay.early import Early
 from lightning_proxy.relay.live import MOVE_TYPES, LiveChannel, Stale
-from lightning_proxy.relay.questions import CommitmentQuestion, Question
+from lightning_proxy.relay.questions import CommitmentQuestion
 from lightning_proxy.relay.resuming import resumed
 from lightning_proxy.relay.snapshots import Snapshots
 from lightning_proxy.relay.store import StoreError
-from lightning_proxy.rpc import ErrorCode, FundingSeen, RpcError
+from lightning_proxy.rpc import ErrorCode, RpcError
 
 _log = structlog.get_logger()
 
@@ -40,7 +40,7 @@ class _Inbox(Protocol):
     def is_out_of_reach(self) -> bool: ...
 
 
-class _Session(Protocol):
+class _Session(Delegates, Protocol):
     raw: bool
     commitments: bool
 
@@ -49,18 +49,9 @@ class _Session(Protocol):
     @property
     def is_over(self) -> bool: ...
     def say(self, log: Callable[..., object], event: str, **values: object) -> None: ...
-    def tell(self, message: bytes) -> None: ...
     def fail(self, reason: str) -> None: ...
     def close(self, reason: str) -> None: ...
     def pass_on(self, type: int, view: memoryview) -> None: ...
-    def delegate(
-        self,
-        question: Question,
-        raw_messages: list[bytes],
-        funding: FundingSeen | None,
-        on_over: Callable[[Delegation, str, list[bytes]], None],
-    ) -> Delegation: ...
-    def delegation_over(self, delegation: Delegation, sentence: str) -> None: ...
 
 
 class MovingChannels:
@@ -253,14 +244,9 @@ class MovingChannels:
         live = self._find(channel)
         if live is None:
             raise RpcError(ErrorCode.INVALID_PARAMS, "This channel does not move on this session.")
-        try:
-            stored = self._take(channel, live, heard, said, words)
-        except Stale as stale:
-            raise RpcError(ErrorCode.STALE, f"{_sentence(stale)}.") from None
-        except BoltError as error:
-            raise RpcError(
-                ErrorCode.INVALID_PARAMS, f"BOLT 2 does not allow it: {error}."
-            ) from None
+        stored = self._take(
+            channel, live, heard, said, words, ErrorCode.STALE, ErrorCode.INVALID_PARAMS
+        )
         if channel in self._questions and not self._questions[channel][0].is_open:
             self._questions[channel][1].void("the wallet went on by itself")
         self._look_soon(channel)
@@ -277,23 +263,30 @@ class MovingChannels:
     def _answered(
         self, channel: Channel, live: LiveChannel, heard: int, said: int, words: list[bytes]
     ) -> None:
-        try:
-            self._take(channel, live, heard, said, words)
-        except Stale as stale:
-            raise RpcError(ErrorCode.ANSWER_INVALID, f"{_sentence(stale)}.") from None
-        except BoltError as error:
-            raise RpcError(
-                ErrorCode.ANSWER_INVALID, f"BOLT 2 does not allow it: {error}."
-            ) from None
+        invalid = ErrorCode.ANSWER_INVALID
+        self._take(channel, live, heard, said, words, invalid, invalid)
 
     def _take(
-        self, channel: Channel, live: LiveChannel, heard: int, said: int, words: Sequence[bytes]
+        self,
+        channel: Channel,
+        live: LiveChannel,
+        heard: int,
+        said: int,
+        words: Sequence[bytes],
+        stale: ErrorCode,
+        invalid: ErrorCode,
     ) -> asyncio.Future[bool]:
         """What is new leaves when it is on the disk; then the result is true, and false if never.
 
-        Raises `Stale`, `BoltError`.
+        Raises `RpcError`: `stale` for another state than the relay's, `invalid` for what BOLT #2
+        does not allow.
         """
-        fresh = live.take(heard, said, words)
+        try:
+            fresh = live.take(heard, said, words)
+        except Stale as error:
+            raise RpcError(stale, f"{_sentence(error)}.") from None
+        except BoltError as error:
+            raise RpcError(invalid, f"BOLT 2 does not allow it: {error}.") from None
         self._unanswered.discard(channel)
         wallet = self._session.inbox.node_id
         assert wallet is not None  # noqa: S101 - nobody else's answer got us here

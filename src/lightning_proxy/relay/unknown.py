@@ -1,30 +1,16 @@
 """Messages about channels that the relay doesn't know: whether the wallet does, it is asked."""
 
-from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from lightning_proxy.relay.channel_messages import MOST_KEPT
-from lightning_proxy.relay.delegation import Delegation, DelegationState
-from lightning_proxy.relay.questions import ALL_CHANNELS, Question, UnknownChannelQuestion
-from lightning_proxy.rpc import FundingSeen
+from lightning_proxy.relay.delegation import Delegates, Delegation, DelegationState
+from lightning_proxy.relay.questions import ALL_CHANNELS, UnknownChannelQuestion
 
 #: Channels that one connection's peer may make the wallet look for: as many as a wallet has, by
 #: default. Who makes ids up has a few of them open at a time, and each has an hour.
 _MAX_ASKED: Final = 1000
 #: Bytes of what waits for its turn: a `channel_reestablish` of each has room.
 _MAX_WAITING: Final = 160 * _MAX_ASKED
-
-
-class _Session(Protocol):
-    def tell(self, message: bytes) -> None: ...
-    def delegate(
-        self,
-        question: Question,
-        raw_messages: list[bytes],
-        funding: FundingSeen | None,
-        on_over: Callable[[Delegation, str, list[bytes]], None],
-    ) -> Delegation: ...
-    def delegation_over(self, delegation: Delegation, sentence: str) -> None: ...
 
 
 class UnknownChannels:
@@ -36,7 +22,7 @@ class UnknownChannels:
 
     __slots__ = ("_asked", "_max_open", "_open", "_session", "_waiting", "_waiting_bytes")
 
-    def __init__(self, session: _Session, max_open: int) -> None:
+    def __init__(self, session: Delegates, max_open: int) -> None:
         self._session = session
         self._max_open = max_open
         self._asked: set[bytes] = set()

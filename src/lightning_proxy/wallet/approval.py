@@ -9,11 +9,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from lightning_proxy.wallet.request import ChannelKeysRequest
+from lightning_proxy.wallet.request import ChannelKeysRequest, LeftOpen
 
 _LINE: Final = re.compile(r"\s*(y|yes|n|no)\s*([0-9]{1,9})\s*", re.IGNORECASE)
 #: Bytes: an answer is short.
 _MAX_LINE: Final = 1024
+
+
+async def leave_open(_: ChannelKeysRequest) -> bool:
+    """Another process of the wallet's is asked, or a later one."""
+    raise LeftOpen
 
 
 class LineApproval:

@@ -104,12 +104,15 @@ def begin(book: Book, stored: StoredChannel, session_id: str) -> Live:
 
 def reestablish(book: Book, stored: StoredChannel, session_id: str) -> rpc.Reestablish:
     """Where the channel stands on a new connection; raises `NotReady`."""
-    live = begin(book, stored, session_id)
+    return _again(book, begin(book, stored, session_id), session_id)
+
+
+def _again(book: Book, live: Live, session_id: str) -> rpc.Reestablish:
     snapshot = disconnected(live.snapshot)
     numbers = reestablish_of(snapshot, snapshot.role)
     resumed = resume(snapshot, snapshot.role, numbers).snapshot
     book.update(replace(live, snapshot=resumed, session_id=session_id, heard=0, said=0, unsure=()))
-    book.drop_incoming_from(stored.index, snapshot.theirs.next_htlc_id)
+    book.drop_incoming_from(live.index, snapshot.theirs.next_htlc_id)
     return rpc.Reestablish(
         next_commitment_number=numbers.next_commitment_number,
         next_revocation_number=numbers.next_revocation_number,
@@ -121,9 +124,9 @@ def reestablish(book: Book, stored: StoredChannel, session_id: str) -> rpc.Reest
 
 def standing(book: Book, stored: StoredChannel, session_id: str) -> rpc.ChannelStanding:
     """The same, said before anybody asks; raises `NotReady`."""
-    numbers = reestablish(book, stored, session_id)
     live = begin(book, stored, session_id)
-    return rpc.ChannelStanding(terms_of(live.snapshot).channel_id.hex(), numbers)
+    channel_id = terms_of(live.snapshot).channel_id
+    return rpc.ChannelStanding(channel_id.hex(), _again(book, live, session_id))
 
 
 # ---- the relay asks ----
