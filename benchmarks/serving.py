@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+
+from benchmarks.load import cpu_seconds
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,7 @@ class Relay:
 
     def cpu_seconds(self) -> float:
         """User and system time of all its threads so far, by the scheduler's own clock."""
-        tasks = Path(f"/proc/{self.pid}/task").iterdir()
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+        return cpu_seconds(self.pid)
 
 
 @contextmanager

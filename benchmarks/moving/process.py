@@ -5,10 +5,11 @@ import multiprocessing
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Final
 
 import uvloop
+
+from benchmarks.load import cpu_seconds
 
 Answer = Callable[..., Awaitable[Any]]
 #: Seconds for an answer.
@@ -34,8 +35,7 @@ class Part:
 
     def cpu_seconds(self) -> float:
         """User and system time of all its threads so far."""
-        tasks = Path(f"/proc/{self.pid}/task").iterdir()
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+        return cpu_seconds(self.pid)
 
 
 @contextmanager
