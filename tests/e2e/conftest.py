@@ -9,6 +9,7 @@ import pytest
 from lightning_proxy.api import Server
 from lightning_proxy.chain.simulated import SimulatedChain
 from tests.support.peer import ScriptedPeer
+from tests.support.receivers import Receiver
 from tests.support.relay import RawWallet, raw_wallet, relay
 
 
@@ -40,6 +41,12 @@ async def server(settings: dict[str, Any]) -> AsyncIterator[Server]:
 @pytest.fixture
 async def peer() -> AsyncIterator[ScriptedPeer]:
     async with ScriptedPeer(b"\x21" * 32).serve() as listening:
+        yield listening
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with Receiver().serve() as listening:
         yield listening
 
 

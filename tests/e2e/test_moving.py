@@ -45,12 +45,6 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver().serve() as listening:
-        yield listening
-
-
-@pytest.fixture
 def moves() -> Moves:
     return Moves(Role.ACCEPTER)
 

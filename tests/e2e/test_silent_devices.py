@@ -28,12 +28,6 @@ NEVER = 60.0
 QUICK = WakeSettings(cooldown=0.05, retry_first=60.0)
 
 
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver().serve() as listening:
-        yield listening
-
-
 @asynccontextmanager
 async def serving(**settings: Any) -> AsyncIterator[str]:
     async with relay(wake=QUICK, **settings) as server:

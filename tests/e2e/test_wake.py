@@ -25,12 +25,6 @@ QUICK = WakeSettings(cooldown=0.05, retry_first=0.1, timeout=0.5)
 
 
 @pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver().serve() as listening:
-        yield listening
-
-
-@pytest.fixture
 async def to_receiver(receiver: Receiver) -> AsyncIterator[FaultProxy]:
     """Between the relay and the wallet's receiver."""
     async with FaultProxy(("127.0.0.1", receiver.port), seed=3) as proxy:

@@ -98,12 +98,6 @@ class Away:
 
 
 @pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver().serve() as listening:
-        yield listening
-
-
-@pytest.fixture
 def settings() -> dict[str, Any]:
     return {"wake": QUICK}
 

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from coincurve import PrivateKey
@@ -30,7 +30,7 @@ from lightning_proxy.wallet.events import DelegationReceived, PaymentReceived, P
 from tests.e2e.test_wallet_channels import make_ready, open_to, owner
 from tests.support.moving import Mover
 from tests.support.peer import PeerConnection, ScriptedPeer
-from tests.support.relay import relay, take
+from tests.support.relay import take
 from tests.support.watched import Watched, connect
 from tests.unit.wallet.moving import invoiced
 
@@ -38,16 +38,8 @@ PREIMAGES = (b"\x01" * 32, b"\x02" * 32)
 
 
 @pytest.fixture
-async def chain() -> AsyncIterator[SimulatedChain]:
-    async with SimulatedChain() as simulated:
-        yield simulated
-
-
-@pytest.fixture
-async def server(chain: SimulatedChain, tmp_path: Path) -> AsyncIterator[Server]:
-    store = str(tmp_path / "relay.sqlite")
-    async with relay(chain=chain.url, chain_interval=0.02, store=store) as running:
-        yield running
+def settings(with_chain: dict[str, Any]) -> dict[str, Any]:
+    return with_chain
 
 
 class Peer:
@@ -91,6 +83,16 @@ class Peer:
             pass
 
 
+async def moving_to(watched: Watched, peer: ScriptedPeer, chain: SimulatedChain) -> Peer:
+    """A peer with a channel that is ready; 300,000 sat of it are the wallet's."""
+    connection = await connect(watched, peer)
+    side = await open_to(connection, chain, push_msat=300_000_000)
+    chain.mine()
+    await make_ready(side, connection)
+    await watched.wait_for(ChannelState.READY)
+    return Peer(Mover(side.keys, snapshot_of(side.channel)), connection)
+
+
 async def received(watched: Watched, count: int) -> None:
     async with asyncio.timeout(10):
         while sum(isinstance(each, PaymentReceived) for each in watched.events) < count:
@@ -101,13 +103,8 @@ async def test_payments_come_in(
     server: Server, peer: ScriptedPeer, chain: SimulatedChain, tmp_path: Path
 ) -> None:
     async with owner(server, tmp_path, chain) as watched:
-        connection = await connect(watched, peer)
-        side = await open_to(connection, chain, push_msat=300_000_000)
-        chain.mine()
-        await make_ready(side, connection)
-        await watched.wait_for(ChannelState.READY)
-        mover = Mover(side.keys, snapshot_of(side.channel))
-        moving = Peer(mover, connection)
+        moving = await moving_to(watched, peer, chain)
+        mover = moving.mover
         for count in range(1, 4):
             text = (await watched.wallet.create_invoice(20_000_000, "tea")).text
             await moving.say(invoiced(mover, text, chain.tip.height))
@@ -136,13 +133,8 @@ async def test_a_payment_goes_out_and_another_comes_back(
     server: Server, peer: ScriptedPeer, chain: SimulatedChain, tmp_path: Path
 ) -> None:
     async with owner(server, tmp_path, chain) as watched:
-        connection = await connect(watched, peer)
-        side = await open_to(connection, chain, push_msat=300_000_000)
-        chain.mine()
-        await make_ready(side, connection)
-        await watched.wait_for(ChannelState.READY)
-        mover = Mover(side.keys, snapshot_of(side.channel))
-        moving = Peer(mover, connection)
+        moving = await moving_to(watched, peer, chain)
+        mover = moving.mover
         for number, preimage in enumerate((PREIMAGES[0], None)):
             invoice = Invoice(
                 prefix="bcrt",

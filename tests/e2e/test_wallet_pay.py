@@ -13,33 +13,20 @@ import pytest
 from coincurve import PrivateKey
 
 from lightning_proxy.api import Server
-from lightning_proxy.bolt.channel import ChannelState
-from lightning_proxy.bolt.channel.begin import snapshot_of
 from lightning_proxy.bolt.invoice import Invoice, sign
 from lightning_proxy.bolt.messages import Message, UpdateFailHtlc, UpdateFulfillHtlc
 from lightning_proxy.chain.simulated import SimulatedChain
-from tests.e2e.test_wallet_channels import make_ready, open_to, owner
-from tests.e2e.test_wallet_moves import Peer
-from tests.support.moving import Mover
+from tests.e2e.test_wallet_channels import owner
+from tests.e2e.test_wallet_moves import Peer, moving_to
 from tests.support.peer import ScriptedPeer
-from tests.support.relay import relay
-from tests.support.watched import connect
 from tests.unit.wallet.program import Program, run
 
 PREIMAGE = b"\x01" * 32
 
 
 @pytest.fixture
-async def chain() -> AsyncIterator[SimulatedChain]:
-    async with SimulatedChain() as simulated:
-        yield simulated
-
-
-@pytest.fixture
-async def server(chain: SimulatedChain, tmp_path: Path) -> AsyncIterator[Server]:
-    store = str(tmp_path / "relay.sqlite")
-    async with relay(chain=chain.url, chain_interval=0.02, store=store) as running:
-        yield running
+def settings(with_chain: dict[str, Any]) -> dict[str, Any]:
+    return with_chain
 
 
 class At:
@@ -95,12 +82,7 @@ async def channel(
         "LIGHTNING_PROXY_RELAY": server.url,
     }
     async with owner(server, folder, chain) as watched:
-        connection = await connect(watched, peer)
-        side = await open_to(connection, chain, push_msat=300_000_000)
-        chain.mine()
-        await make_ready(side, connection)
-        await watched.wait_for(ChannelState.READY)
-        moving = Peer(Mover(side.keys, snapshot_of(side.channel)), connection)
+        moving = await moving_to(watched, peer, chain)
         text = sign(invoice, PrivateKey(peer.node_secret).sign_recoverable).text
         if watch:
             yield At(moving, text, variables)
