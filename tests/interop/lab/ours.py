@@ -162,6 +162,9 @@ class PayingWallet(Part):
             while True:
                 answer = await self.child.read_line()
                 waiting = self._waiting.pop(answer["id"])
+                if waiting.done():
+                    # Who asked has stopped waiting.
+                    continue
                 if "error" in answer:
                     waiting.set_exception(LabError(f"wallet: {answer['error']}"))
                 else:

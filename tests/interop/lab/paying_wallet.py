@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from lightning_proxy.wallet import Policy, WalletError
 from lightning_proxy.wallet.files import create
 from lightning_proxy.wallet.keys import WalletKeys
@@ -84,5 +86,7 @@ async def main(path: Path, keys: WalletKeys, relay: str, chain: str) -> None:
 
 
 if __name__ == "__main__":
+    # Standard output is for answers.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     keystore = Path(sys.argv[1])
     asyncio.run(main(keystore, keys_in(keystore), sys.argv[2], sys.argv[3]))
